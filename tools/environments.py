@@ -1,0 +1,177 @@
+"""Sets up the environments that the Makefile's commands need; a second run changes nothing.
+
+    python3 tools/environments.py [--torch auto|cpu|cuda|rocm] engine host [host45] [host52]
+
+``engine`` holds torch and diffusers, the hosts hold one bpy each. The standard library alone does
+the work, so that this runs on a fresh machine. What an environment holds is written in
+pyproject.toml; a stamp inside the environment remembers what was installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENVS = ROOT / ".venv"
+TORCH = "2.13.0"
+# PyTorch keeps its CPU and ROCm builds on an index of its own; PyPI has the CUDA build.
+TORCH_INDEX = {
+    "cpu": "https://download.pytorch.org/whl/cpu",
+    "rocm": "https://download.pytorch.org/whl/rocm7.1",
+}
+# shared library -> Debian package: what `import bpy` and its renderers load at run time.
+LIBRARIES = {
+    "libX11.so.6": "libx11-6",
+    "libXrender.so.1": "libxrender1",
+    "libXfixes.so.3": "libxfixes3",
+    "libXi.so.6": "libxi6",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libSM.so.6": "libsm6",
+    "libXxf86vm.so.1": "libxxf86vm1",
+    "libgomp.so.1": "libgomp1",
+    "libGL.so.1": "libgl1",
+    "libEGL.so.1": "libegl1",
+    "libEGL_mesa.so.0": "libegl-mesa0",
+}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One virtual environment: its Python version and what pip installs into it."""
+
+    python: str
+    requirements: tuple[str, ...]
+
+
+ENVIRONMENTS = {
+    "engine": Environment("3.11", ("-e", f"{ROOT}[engine,dev,lint]")),
+    "host": Environment("3.11", ("-e", f"{ROOT}[host,dev]")),
+    "host45": Environment("3.11", ("-e", f"{ROOT}[dev]", "bpy==4.5.15", "numpy>=1.26,<2")),
+    "host52": Environment("3.13", ("-e", f"{ROOT}[host,dev]")),
+}
+
+
+def main() -> int:
+    """Set up the named environments; return 1 with a sentence where that cannot be done."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("environments", nargs="+", choices=ENVIRONMENTS)
+    parser.add_argument(
+        "--torch",
+        choices=["auto", "cpu", "cuda", "rocm"],
+        default="auto",
+        help="the build of torch; auto takes the one for the graphics card that is here",
+    )
+    options = parser.parse_args()
+    try:
+        for name in options.environments:
+            set_up(name, options.torch)
+    except SetupError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"\nThis command failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class SetupError(Exception):
+    """Something the user has to do first; the message says what."""
+
+
+def set_up(name: str, torch: str) -> None:
+    """Create the environment and install what it needs, unless its stamp says that it has it."""
+    environment = ENVIRONMENTS[name]
+    python = find_python(environment.python)
+    folder = VENVS / name
+    stamp = folder / "installed"
+    pyproject = (ROOT / "pyproject.toml").read_bytes()
+    wanted = hashlib.sha256(
+        pyproject + repr((environment, sys.platform, torch, TORCH, str(ROOT))).encode()
+    ).hexdigest()
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        print(f"[{name}] ready")
+        return
+    require_system_packages(python, blender=name.startswith("host"))
+    began = time.monotonic()
+    print(f"[{name}] creating {folder.relative_to(ROOT)} with Python {environment.python}")
+    subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    pip += ["--disable-pip-version-check"]
+    if name == "engine":
+        install_torch(pip, torch)
+    print(f"[{name}] installing {environment.requirements[1].rpartition('/')[2]}")
+    subprocess.run([*pip, *environment.requirements], check=True)
+    stamp.write_text(wanted, encoding="utf-8")
+    print(f"[{name}] ready after {time.monotonic() - began:.0f} s")
+
+
+def install_torch(pip: list[str], build: str) -> None:
+    """Install the build of torch that suits the machine (or the one asked for)."""
+    if build == "auto":
+        build = "cpu"
+        if shutil.which("nvidia-smi"):
+            build = "cuda"
+        elif Path("/opt/rocm").exists():
+            build = "rocm"
+        if sys.platform == "darwin":
+            build = "cuda"  # PyPI's build for macOS is the one with Metal
+    print(f"[engine] installing torch {TORCH} ({build} build)")
+    index = ["--index-url", TORCH_INDEX[build]] if build in TORCH_INDEX else []
+    # Without its dependencies: those come from PyPI with everything else.
+    subprocess.run([*pip, *index, "--retries", "1", "--no-deps", f"torch=={TORCH}"], check=True)
+
+
+def find_python(version: str) -> str:
+    """Return an interpreter of this version: the running one, on the path, or one of pyenv's."""
+    if "{}.{}".format(*sys.version_info[:2]) == version:
+        return sys.executable
+    found = shutil.which(f"python{version}")
+    if found:
+        return found
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for candidate in sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True):
+        return str(candidate)
+    raise SetupError(f"Python {version} is needed and was not found: install python{version}.")
+
+
+def require_system_packages(python: str, blender: bool) -> None:
+    """Install what is missing through apt when root; otherwise say what to install."""
+    missing = []
+    if subprocess.run([python, "-c", "import ensurepip"], capture_output=True).returncode:
+        missing.append("python3-venv")
+    if blender and sys.platform == "linux":
+        missing += [package for library, package in LIBRARIES.items() if not loadable(library)]
+    if not missing:
+        return
+    packages = " ".join(missing)
+    if not shutil.which("apt-get"):
+        raise SetupError(f"Please install what these Debian packages hold: {packages}")
+    if os.geteuid() != 0:
+        raise SetupError(f"Please run: sudo apt-get install {packages}")
+    print(f"[system] installing {packages}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    for command in (["apt-get", "update", "-qq"], install):
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def loadable(library: str) -> bool:
+    """Tell whether the dynamic linker finds a shared library."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
