@@ -1,0 +1,1 @@
+"""Talks to the engine and to background Blenders. No bpy."""

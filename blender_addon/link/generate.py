@@ -1,0 +1,220 @@
+"""One run from a .blend to a take on disk: guides, request, job, frames, strip.
+
+The command line and the panel both drive this. It imports no bpy: whatever needs Blender happens
+in a background Blender that opens the file and never saves over it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..shot.request import build_request, canonical_json, seeds_for
+from ..shot.take_folder import OutputFolder
+from .background import blender_command, run_task
+from .catalogue import Checkpoint, find_checkpoint
+from .engine_process import EngineProcess
+from .errors import AnimaticError
+from .job import run_job
+from .progress import OnEvent, Progress
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """What the artist asked for. ``None`` means: what the model's card or the scene says.
+
+    ``frames`` is a number of clip frames, ``range`` two scene frames (both inclusive),
+    ``strength`` 0 to 2, ``guidance`` 1 to 30, ``keyframes`` as the command line spells them.
+    """
+
+    blend: Path
+    out: Path
+    prompt: str = ""
+    negative_prompt: str = ""
+    guide: str = "depth"
+    keyframes: str = "camera"
+    model: str = "blockout-mini"
+    seed: int = 1
+    takes: int = 1
+    frames: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    strength: float = 1.0
+    range: tuple[int, int] | None = None
+    scene: str | None = None
+    shot: str | None = None
+    depth_method: str = "auto"
+    guides_only: bool = False
+    write_blend: bool = True
+    force: bool = False
+    enable_autoexec: bool = False
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where the tools of this machine are."""
+
+    blender: Path | None = None
+    engine_python: Path | None = None
+    models: tuple[Path, ...] = ()
+    device: str | None = None
+    port: int = 0
+
+
+@dataclass
+class Outcome:
+    """What a run made: ``out`` the folder, ``shot`` the result of the guides task."""
+
+    out: Path
+    shot: dict | None = None
+    takes: list[dict] = field(default_factory=list)
+    request: dict | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Generation:
+    """A run that another thread may cancel; ``run`` may be called once."""
+
+    def __init__(self, settings: GenerateSettings, host: Host) -> None:
+        self.settings = settings
+        self.host = host
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Stop as soon as possible: within one sampling step, or a tenth of a second elsewhere."""
+        self._cancelled.set()
+
+    def run(self, on_event: OnEvent) -> Outcome:
+        """Do everything and return what was made.
+
+        ``on_event`` gets ``{"phase", "done", "of", "text"}`` and ``{"preview": JPEG bytes}`` from
+        this thread or a helper thread. Raises AnimaticError with a sentence, Cancelled among them;
+        the output folder is then as it was before.
+        """
+        settings, progress = self.settings, Progress(on_event, self._cancelled)
+        checkpoint = _checked(settings, self.host)
+        blender = blender_command(self.host.blender)
+        folder = OutputFolder.prepare(settings.out, force=settings.force)
+        try:
+            if settings.guides_only:
+                shot = _render_guides(settings, folder, checkpoint, blender, progress)
+                outcome = Outcome(settings.out, shot)
+            else:
+                outcome = self._make(folder, checkpoint, blender, progress)
+            progress.check()
+            folder.publish()
+        except BaseException:
+            folder.discard()
+            raise
+        outcome.seconds = progress.seconds
+        return outcome
+
+    def _make(
+        self, folder: OutputFolder, checkpoint: Checkpoint, blender: list[str], progress: Progress
+    ) -> Outcome:
+        settings = self.settings
+        # The engine loads its libraries while Blender renders the guides.
+        with start_engine(self.host, checkpoint) as engine:
+            shot = _render_guides(settings, folder, checkpoint, blender, progress)
+            with progress.phase("engine"):
+                client = engine.client()
+                content = client.model(checkpoint.name)["sha256"]
+            request = build_request(
+                shot,
+                prompt=settings.prompt,
+                negative_prompt=settings.negative_prompt,
+                checkpoint={"name": checkpoint.name, "sha256": content},
+                seeds=seeds_for(settings.seed, settings.takes),
+                steps=checkpoint.steps if settings.steps is None else settings.steps,
+                guidance=checkpoint.guidance if settings.guidance is None else settings.guidance,
+                strength=settings.strength,
+            )
+            (folder.staging / "request.json").write_bytes(canonical_json(request))
+            guides = [folder.staging / "guides" / guide["file"] for guide in shot["guides"]]
+            takes = run_job(client, request, guides, folder, progress)
+        if settings.write_blend:
+            with progress.phase("strip"):
+                _write_blend(settings, folder, shot, takes, blender, progress)
+        return Outcome(settings.out, shot, takes, request)
+
+
+def start_engine(host: Host, checkpoint: Checkpoint) -> EngineProcess:
+    """Start an engine that offers ``checkpoint``; use it as a context, and it ends with it."""
+    return EngineProcess(
+        python=host.engine_python,
+        models=[checkpoint.folder],
+        device=host.device,
+        port=host.port,
+    )
+
+
+def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
+    """Refuse what cannot work before anything is started; return the checkpoint."""
+    if not settings.blend.is_file():
+        raise AnimaticError(f"There is no file {settings.blend}.")
+    if not settings.guides_only and not settings.prompt.strip():
+        raise AnimaticError("The prompt is empty: say what the picture shows.")
+    if settings.takes < 1:
+        raise AnimaticError(f"{settings.takes} takes: ask for 1 or more.")
+    checkpoint = find_checkpoint(settings.model, list(host.models))
+    if not settings.guides_only and settings.guide not in checkpoint.guides:
+        raise AnimaticError(
+            f"{checkpoint.name} has no encoder for the guide {settings.guide!r}; "
+            f"it has: {', '.join(checkpoint.guides)}."
+        )
+    return checkpoint
+
+
+def _render_guides(
+    settings: GenerateSettings,
+    folder: OutputFolder,
+    checkpoint: Checkpoint,
+    blender: list[str],
+    progress: Progress,
+) -> dict:
+    guides = folder.staging / "guides"
+    guides.mkdir()
+    task = {
+        "task": "guides",
+        "blend": str(settings.blend.resolve()),
+        "out": str(guides),
+        "scene": settings.scene,
+        "shot": settings.shot,
+        "range": settings.range,
+        "guide": settings.guide,
+        "keyframes": settings.keyframes,
+        "size": {"native": checkpoint.native, "multiple": 8},
+        "frames": settings.frames,
+        "model": {"frames": checkpoint.frames, "fps": str(checkpoint.fps)},
+        "lineart_width": checkpoint.lineart_width,
+        "depth_method": settings.depth_method,
+        "enable_autoexec": settings.enable_autoexec,
+    }
+    with progress.phase("guides"):
+        return run_task(blender, task, progress)
+
+
+def _write_blend(
+    settings: GenerateSettings,
+    folder: OutputFolder,
+    shot: dict,
+    takes: list[dict],
+    blender: list[str],
+    progress: Progress,
+) -> None:
+    task = {
+        "task": "strip",
+        "blend": str(settings.blend.resolve()),
+        "out_blend": str(folder.staging / "shot.blend"),
+        "shot": shot["shot"],
+        "takes": [
+            {
+                "name": f"Take {index + 1}",
+                "seed": take["seed"],
+                "frames": [str(path) for path in sorted(folder.take(index).glob("frames/*.png"))],
+            }
+            for index, take in enumerate(takes)
+        ],
+    }
+    run_task(blender, task, progress)

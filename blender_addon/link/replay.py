@@ -1,0 +1,59 @@
+"""Runs a request, or one take of it, again from the files of an earlier run; needs no Blender."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+from ..shot.request import canonical_json
+from ..shot.take_folder import OutputFolder, load_take
+from .catalogue import find_checkpoint
+from .generate import Host, Outcome, start_engine
+from .job import run_job
+from .progress import OnEvent, Progress
+
+
+class Replay:
+    """A run of ``file`` (take.json or request.json) that another thread may cancel.
+
+    A take is replayed with its own seed and execution plan, and so to the same bits on the same
+    machine; a request is run as a new one.
+    """
+
+    def __init__(self, file: Path, out: Path | None, host: Host, force: bool = False) -> None:
+        self.file = file
+        self.out = out
+        self.host = host
+        self.force = force
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Stop within one sampling step."""
+        self._cancelled.set()
+
+    def run(self, on_event: OnEvent) -> Outcome:
+        """Sample the frames again. Raises AnimaticError; the output folder is then as before."""
+        progress = Progress(on_event, self._cancelled)
+        take, request, guides = load_take(self.file)
+        plan = None
+        if take is not None:
+            request, plan = {**request, "seeds": [take["seed"]]}, take["plan"]
+        checkpoint = find_checkpoint(request["checkpoint"]["name"], list(self.host.models))
+        out = self.out or OutputFolder.next_free(self.file.resolve().parent)
+        folder = OutputFolder.prepare(out, force=self.force)
+        try:
+            (folder.staging / "request.json").write_bytes(canonical_json(request))
+            (folder.staging / "guides").mkdir()
+            for guide in guides.values():
+                shutil.copy(guide, folder.staging / "guides")
+            with start_engine(self.host, checkpoint) as engine:
+                with progress.phase("engine"):
+                    client = engine.client()
+                takes = run_job(client, request, list(guides.values()), folder, progress, plan)
+            progress.check()
+            folder.publish()
+        except BaseException:
+            folder.discard()
+            raise
+        return Outcome(out, request["shot"], takes, request, progress.seconds)

@@ -1,0 +1,1 @@
+"""The socket service: queue, job store, worker supervision."""

@@ -1,0 +1,153 @@
+"""The service's end of the worker: starts the child, talks to it, tells how it died."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+LAUNCHER = Path(__file__).with_name("__main__.py")
+LINE_LIMIT = 64 << 20
+"""Longest message of a worker in bytes; previews are the long ones."""
+KILL_SIGNAL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+Message = dict[str, Any]
+
+
+class WorkerDied(RuntimeError):
+    """The worker ended; the text says why, as far as is known."""
+
+
+class WorkerProcess:
+    """One run of the worker. Use ``start``; when ``ended`` is set, make another."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._tail: deque[str] = deque(maxlen=40)
+        self._descriptions: dict[str, list[asyncio.Future[Message]]] = {}
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        """Everything about jobs, then one ``{"type": "died"}``."""
+        self.ready = False
+        self.device: str | None = None
+        self.ended = asyncio.Event()
+        self._tasks = [
+            asyncio.create_task(self._read_messages()),
+            asyncio.create_task(self._read_log()),
+        ]
+
+    @classmethod
+    async def start(cls, arguments: Sequence[str]) -> "WorkerProcess":
+        """Start a worker; returns before it has loaded its libraries.
+
+        Raises:
+            WorkerDied: if the process cannot be started.
+        """
+        offline = {"HF_HUB_OFFLINE": "1", "DIFFUSERS_DISABLE_REMOTE_CODE": "true"}
+        try:
+            # The event loop runs in the main thread, which outlives the worker: Linux ties the
+            # death signal that the worker asks for to the thread that started it.
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", str(LAUNCHER), "worker", "--parent", str(os.getpid())),
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, **offline},
+                limit=LINE_LIMIT,
+            )
+        except OSError as error:
+            raise WorkerDied(f"The worker process cannot be started: {error}.") from error
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
+
+    async def send(self, message: Message) -> None:
+        """Send one command; a dead worker is told by ``messages``, not here."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
+            await self._process.stdin.drain()
+
+    async def describe(self, folder: Path) -> Message:
+        """The engine's description of a checkpoint: ``{"description": ...}`` or ``{"error": ...}``.
+
+        Raises:
+            WorkerDied: if the worker ends before it has answered.
+        """
+        if self.ended.is_set():
+            raise WorkerDied(self.death_sentence())
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        waiting = self._descriptions.setdefault(str(folder), [])
+        waiting.append(answer)
+        if len(waiting) == 1:
+            await self.send({"type": "describe", "folder": str(folder)})
+        return await answer
+
+    def death_sentence(self) -> str:
+        """How the worker ended: the signal or exit code, and the last thing it said."""
+        code = self._process.returncode
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            if -code == KILL_SIGNAL:
+                return (
+                    f"The engine's worker was killed by the system ({name}), most often because "
+                    "memory ran out. Use fewer frames, a smaller size or one guide less."
+                )
+            return f"The engine's worker crashed ({name}). {self._last_words()}"
+        return f"The engine's worker stopped with exit code {code}. {self._last_words()}"
+
+    async def kill(self) -> None:
+        """End the process now and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self.ended.wait()
+
+    async def stop(self) -> None:
+        """End the process by closing its input; kill it if that does not help."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self.ended.wait(), 2)
+        except TimeoutError:
+            await self.kill()
+        await asyncio.gather(*self._tasks)
+
+    def _last_words(self) -> str:
+        said = [line for line in self._tail if line.strip()]
+        return f"It said last: {said[-1].strip()}" if said else "It said nothing."
+
+    async def _read_messages(self) -> None:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            message = json.loads(line)
+            if message["type"] == "described":
+                for answer in self._descriptions.pop(message["folder"], []):
+                    if not answer.done():  # whoever asked may have hung up
+                        answer.set_result(message)
+                continue
+            if message["type"] == "ready":
+                self.ready, self.device = True, message["device"]
+            self.messages.put_nowait(message)
+        await self._process.wait()
+        await self._tasks[1]  # the last words
+        self.ended.set()
+        for answers in self._descriptions.values():
+            for answer in filter(lambda answer: not answer.done(), answers):
+                answer.set_exception(WorkerDied(self.death_sentence()))
+        self.messages.put_nowait({"type": "died"})
+
+    async def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        while line := await self._process.stderr.readline():
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            self._tail.append(text)
+            with contextlib.suppress(OSError):  # whoever read our log may be gone
+                print(text, file=sys.stderr, flush=True)

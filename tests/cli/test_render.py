@@ -1,0 +1,207 @@
+"""``animatic render`` and ``generate`` as an artist runs them: real Blender, real engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import command, run
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def rendered(scenes, models, tmp_path_factory):
+    """One finished run with two takes, which several tests look at."""
+    out = tmp_path_factory.mktemp("run") / "shot"
+    scene = scenes()
+    before = digest(scene)
+    result = run(
+        "render", scene, "--prompt", "a red box", "--model", "tiny", "--models", models,
+        "--steps", 2, "--takes", 2, "--seed", 7, "--out", out, "--json",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert digest(scene) == before
+    return out, result
+
+
+def test_render_leaves_a_whole_take(rendered):
+    out, result = rendered
+    summary = result.summary
+    frames = summary["shot"]["clip"]["frames"]
+    assert summary["files"] == sorted(
+        str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()
+    )
+    for folder in (out, out / "take-02"):
+        names = [path.name for path in sorted((folder / "frames").iterdir())]
+        assert names == [f"{n:04d}.png" for n in range(1, frames + 1)]
+        assert (folder / "video.mp4").stat().st_size > 0
+        take = json.loads((folder / "take.json").read_text())
+        assert take["frames"] == [digest(p) for p in sorted((folder / "frames").iterdir())]
+    assert [take["seed"] for take in summary["takes"]] == [7, 8]
+    assert (out / "shot.blend").is_file()
+    assert (out / "guides" / "contact_sheet.png").is_file()
+    assert [k["asked"] for k in summary["keyframes"]] == ["1", "12", "24"]
+    assert len(summary["shot"]["frame_map"]) == 24
+    assert summary["depth"]["near"] < summary["depth"]["far"]
+    # A frame belongs to one take: nothing hidden is left beside the output folder.
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_a_take_is_replayed_to_the_same_bits(rendered, models, tmp_path):
+    out, _ = rendered
+    for folder in (out, out / "take-02"):
+        again = tmp_path / folder.name
+        result = run("generate", folder / "take.json", "--models", models, "--out", again)
+        assert result.code == 0, result.err
+        for frame in (folder / "frames").iterdir():
+            assert digest(again / "frames" / frame.name) == digest(frame)
+
+
+def test_an_earlier_take_is_never_overwritten(rendered, scenes, models):
+    out, _ = rendered
+    before = {path: digest(path) for path in out.rglob("*") if path.is_file()}
+    result = run(
+        "render", scenes(), "--prompt", "x", "--model", "tiny", "--models", models, "--out", out
+    )
+    assert result.code == 1
+    assert "--force" in result.err
+    assert {path: digest(path) for path in out.rglob("*") if path.is_file()} == before
+
+
+def children_of(folder: Path) -> list[str]:
+    """Processes of ours that still run: their command lines name the test's folder or package."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("after", ["guides", "sampling"])
+def test_ctrl_c_leaves_nothing_behind(scenes, models, tmp_path, after):
+    own = tmp_path / "models"
+    shutil.copytree(models, own)
+    out = tmp_path / "out" / "shot"
+    process = subprocess.Popen(
+        command(
+            "render",
+            scenes(),
+            "--prompt",
+            "x",
+            "--model",
+            "tiny",
+            "--models",
+            own,
+            "--steps",
+            150,
+            "--out",
+            out,
+        ),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    seen = b""
+    os.set_blocking(process.stderr.fileno(), False)
+    deadline = time.monotonic() + 120
+    while after.encode() not in seen and time.monotonic() < deadline:
+        seen += process.stderr.read() or b""
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert children_of(own) == []
+
+
+BAD_INPUT = {
+    "no camera": (["no_camera"], "camera"),
+    "no keyframes": (["no_keys"], "every:"),
+    "nothing in view": (["empty"], "no surface"),
+    "keyframes outside": (["plain", "--keyframes", "1,99"], "99"),
+    "bad keyframes": (["plain", "--keyframes", "sometimes"], "sometimes"),
+    "unknown model": (["plain", "--model", "no-such"], "no-such"),
+    "empty prompt": (["plain", "--prompt", " "], "prompt"),
+    "unknown shot": (["plain", "--shot", "7"], "7"),
+    "too many frames": (["plain", "--frames", "500"], "500"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused_with_a_sentence(scenes, models, tmp_path, case):
+    (variant, *more), word = BAD_INPUT[case]
+    out = tmp_path / "shot"
+    result = run(
+        "render", scenes(variant), "--prompt", "x", "--model", "tiny", "--models", models,
+        "--steps", 1, "--out", out, *more,
+    )  # fmt: skip
+    assert result.code == 1, result.err
+    assert word in result.err
+    assert "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_no_scenes(tmp_path, models):
+    broken = tmp_path / "broken.blend"
+    for content in (b"not a blend file", b"BLENDER-v999" + b"\0" * 64, b""):
+        broken.write_bytes(content)
+        result = run(
+            "render", broken, "--prompt", "x", "--model", "tiny", "--models", models,
+            "--out", tmp_path / "shot",
+        )  # fmt: skip
+        assert result.code == 1
+        assert "broken.blend" in result.err
+        assert "Traceback" not in result.err
+
+
+def test_a_damaged_model_is_named(scenes, models, tmp_path):
+    shutil.copytree(models / "tiny", tmp_path / "models" / "tiny")
+    weights = next((tmp_path / "models" / "tiny" / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    result = run(
+        "render", scenes(), "--prompt", "x", "--model", "tiny", "--models", tmp_path / "models",
+        "--out", tmp_path / "shot",
+    )  # fmt: skip
+    assert result.code == 1
+    assert weights.name in result.err
+    assert "Traceback" not in result.err
+    assert not (tmp_path / "shot").exists()
+
+
+def test_a_port_in_use_is_named(scenes, models, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run(
+            "render", scenes(), "--prompt", "x", "--model", "tiny", "--models", models,
+            "--port", port, "--out", tmp_path / "shot",
+        )  # fmt: skip
+    assert result.code == 1
+    assert str(port) in result.err
+
+
+def test_guides_only_starts_no_engine(scenes, models, tmp_path):
+    out = tmp_path / "shot"
+    result = run(
+        "render", scenes(), "--guides-only", "--guide", "lineart", "--model", "tiny",
+        "--models", models, "--out", out, "--engine-python", "/no/such/python", "--json",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert {path.name for path in out.iterdir()} == {"guides"}
+    assert len(list((out / "guides").glob("lineart_*.png"))) == 3
