@@ -3,10 +3,7 @@ PYTHON ?= python3
 TORCH ?= auto
 PROMPT ?= a street of coloured blocks under a blue sky, sunny afternoon, slow dolly in
 SETUP = $(PYTHON) tools/environments.py --torch $(TORCH)
-# Blender 5.2 needs Python 3.13, which not every machine has.
-HOST52 := $(shell command -v python3.13 || ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.13.*/bin/python3.13 2>/dev/null | head -n 1)
-
-.PHONY: demo test test-all setup lint examples clean
+.PHONY: demo test test-all setup lint examples extension
 
 setup:
 	@$(SETUP) engine host
@@ -24,8 +21,17 @@ lint:
 	@$(SETUP) engine
 	.venv/engine/bin/ruff check .
 	.venv/engine/bin/ruff format --check .
-	.venv/engine/bin/mypy
+	@# mypy wants the package under its own name, whatever this folder is called.
+	@mkdir -p build/lint && ln -sfn ../.. build/lint/animatic
+	cd build/lint && ../../.venv/engine/bin/mypy --config-file animatic/pyproject.toml \
+		-p animatic.cli -p animatic.blender_addon -p animatic.engine -p animatic.server
 
 examples:
 	@$(SETUP) host45
 	.venv/host45/bin/python examples/build_examples.py
+
+extension:
+	@$(SETUP) host
+	@mkdir -p dist
+	.venv/host/bin/python .venv/host/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py \
+		build --source-dir . --output-dir dist

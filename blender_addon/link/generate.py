@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-from ..shot.request import build_request, canonical_json, seeds_for
+from ..shot.request import build_request, canonical_json, check_asked, seeds_for
 from ..shot.take_folder import OutputFolder
 from .background import blender_command, run_task
 from .catalogue import Checkpoint, find_checkpoint
@@ -18,6 +19,8 @@ from .engine_process import EngineProcess
 from .errors import AnimaticError
 from .job import run_job
 from .progress import OnEvent, Progress
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Generation:
         settings, progress = self.settings, Progress(on_event, self._cancelled)
         checkpoint = _checked(settings, self.host)
         blender = blender_command(self.host.blender)
-        folder = OutputFolder.prepare(settings.out, force=settings.force)
+        folder = OutputFolder.prepare(settings.out, force=settings.force, source=settings.blend)
         try:
             if settings.guides_only:
                 shot = _render_guides(settings, folder, checkpoint, blender, progress)
@@ -103,7 +106,7 @@ class Generation:
             else:
                 outcome = self._make(folder, checkpoint, blender, progress)
             progress.check()
-            folder.publish()
+            outcome.out = folder.publish()
         except BaseException:
             folder.discard()
             raise
@@ -126,8 +129,8 @@ class Generation:
                 negative_prompt=settings.negative_prompt,
                 checkpoint={"name": checkpoint.name, "sha256": content},
                 seeds=seeds_for(settings.seed, settings.takes),
-                steps=checkpoint.steps if settings.steps is None else settings.steps,
-                guidance=checkpoint.guidance if settings.guidance is None else settings.guidance,
+                steps=_or(settings.steps, checkpoint.steps),
+                guidance=_or(settings.guidance, checkpoint.guidance),
                 strength=settings.strength,
             )
             (folder.staging / "request.json").write_bytes(canonical_json(request))
@@ -155,15 +158,25 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
         raise AnimaticError(f"There is no file {settings.blend}.")
     if not settings.guides_only and not settings.prompt.strip():
         raise AnimaticError("The prompt is empty: say what the picture shows.")
-    if settings.takes < 1:
-        raise AnimaticError(f"{settings.takes} takes: ask for 1 or more.")
+    seeds_for(settings.seed, settings.takes)
     checkpoint = find_checkpoint(settings.model, list(host.models))
+    check_asked(
+        settings.prompt,
+        settings.negative_prompt,
+        _or(settings.steps, checkpoint.steps),
+        _or(settings.guidance, checkpoint.guidance),
+        settings.strength,
+    )
     if not settings.guides_only and settings.guide not in checkpoint.guides:
         raise AnimaticError(
             f"{checkpoint.name} has no encoder for the guide {settings.guide!r}; "
             f"it has: {', '.join(checkpoint.guides)}."
         )
     return checkpoint
+
+
+def _or(asked: Number | None, default: Number) -> Number:
+    return default if asked is None else asked
 
 
 def _render_guides(

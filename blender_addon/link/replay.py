@@ -52,8 +52,8 @@ class Replay:
                     client = engine.client()
                 takes = run_job(client, request, list(guides.values()), folder, progress, plan)
             progress.check()
-            folder.publish()
+            published = folder.publish()
         except BaseException:
             folder.discard()
             raise
-        return Outcome(out, request["shot"], takes, request, progress.seconds)
+        return Outcome(published, {"shot": request["shot"]}, takes, request, progress.seconds)

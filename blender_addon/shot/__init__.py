@@ -1,0 +1,1 @@
+"""Pure code: shots, timing, depth encoding, requests. No bpy."""
