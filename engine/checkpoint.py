@@ -1,0 +1,161 @@
+"""A checkpoint folder on disk: what it says of itself, its content hash, and reading its parts.
+
+Layout (diffusers): unet/, motion_adapter/, vae/, text_encoder/, tokenizer/, scheduler/, one folder
+for each control encoder, and animatic.json, which names the model's native size and which guide
+goes to which control encoder. Weights are read from .safetensors only: a pickle can run code.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from .errors import EngineError
+
+GUIDES = ("depth", "lineart", "render")
+_PARTS = ("unet", "motion_adapter", "vae", "text_encoder", "tokenizer", "scheduler")
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_AGAIN = "Copy or download the checkpoint again."
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What animatic.json says. ``guides`` maps a guide to the folder of its control encoder and
+    holds only those that are there; ``lineart_width`` is in pixels at the native size.
+    """
+
+    folder: Path
+    name: str
+    native: dict[str, Any]
+    guides: dict[str, str]
+    defaults: dict[str, Any]
+    lineart_width: float
+
+
+def read_info(folder: Path) -> CheckpointInfo:
+    """Read animatic.json. Raises EngineError, naming the file, where it is missing or wrong."""
+    if not folder.is_dir():
+        raise EngineError(f"There is no checkpoint folder {folder}. Check the model's location.")
+    path = folder / "animatic.json"
+    stored = read_json(path, "the description of an Animatic checkpoint")
+    try:
+        if stored["schema"] != 1:
+            raise EngineError(
+                f"{path} has schema {stored['schema']!r}; this version of Animatic reads schema 1. "
+                "Update Animatic, or use an older copy of the checkpoint."
+            )
+        native = {key: stored["native"][key] for key in ("width", "height", "frames", "fps")}
+        defaults = {key: stored["defaults"][key] for key in ("steps", "guidance")}
+        declared = dict(stored["guides"])
+        name, lineart_width = str(stored["name"]), float(stored["lineart_width"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError(
+            f"{path} lacks or mistakes an entry ({error}); expected name, native (width, height, "
+            f"frames, fps), guides, defaults (steps, guidance) and lineart_width. {_AGAIN}"
+        ) from error
+    for guide, part in declared.items():
+        # The folder's name comes from a file that somebody else may have made.
+        if guide not in GUIDES or not re.fullmatch(r"\w[\w.-]*", str(part)):
+            raise EngineError(
+                f"{path} gives the guide {guide!r} the folder {part!r}; expected a folder's plain "
+                f"name for each of {', '.join(GUIDES)}. {_AGAIN}"
+            )
+    present = {guide: part for guide, part in declared.items() if (folder / part).is_dir()}
+    return CheckpointInfo(folder, name, native, present, defaults, lineart_width)
+
+
+def describe(checkpoint_dir: Path) -> dict[str, Any]:
+    """The checkpoint as GET /v1/models lists it, without loading weights.
+
+    {"name", "sha256", "native": {width, height, frames, fps}, "guides": [...], "defaults": {steps,
+    guidance}, "lineart_width"}. Raises EngineError with a sentence.
+    """
+    info = read_info(Path(checkpoint_dir))
+    return {
+        "name": info.name,
+        "sha256": content_hash(info),
+        "native": info.native,
+        "guides": list(info.guides),
+        "defaults": info.defaults,
+        "lineart_width": info.lineart_width,
+    }
+
+
+def content_hash(info: CheckpointInfo) -> str:
+    """SHA-256 of all that decides the model's output: its parts' files and the guides' encoders.
+
+    Not of its name, licence or defaults, so that these can be corrected without making the model
+    another one. Files are hashed again only when their size or time of change has.
+    """
+    total = hashlib.sha256(json.dumps(info.guides, sort_keys=True).encode())
+    for part in sorted({*_PARTS, *info.guides.values()}):
+        for path in sorted((info.folder / part).rglob("*")):
+            if path.suffix in (".safetensors", ".json", ".txt") and path.is_file():
+                stat = path.stat()
+                digest = _file_hash(path, stat.st_size, stat.st_mtime_ns)
+                total.update(f"{path.relative_to(info.folder).as_posix()} {digest}\n".encode())
+    return total.hexdigest()
+
+
+@lru_cache(maxsize=512)
+def _file_hash(path: Path, size: int, changed_ns: int) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read ({error.strerror}). {_AGAIN}") from error
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """A JSON object from ``path``; ``what`` says in the error sentence what the file is."""
+    if not path.is_file():
+        raise EngineError(f"{path} is missing; expected {what}. {_AGAIN}")
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EngineError(
+            f"{path} cannot be read as JSON ({error}); expected {what}. {_AGAIN}"
+        ) from error
+    if not isinstance(stored, dict):
+        raise EngineError(f"{path} is not a JSON object; expected {what}. {_AGAIN}")
+    return stored
+
+
+def check_part(folder: Path, what: str, class_name: str, config: str = "config.json") -> None:
+    """Check a part that has weights, reading only headers.
+
+    ``what`` is the part in words, ``class_name`` the class its config must name. Raises EngineError
+    that names the file: missing, of another class, cut short, or a pickle.
+    """
+    stored = read_json(folder / config, f"the configuration of {what}")
+    named = stored.get("_class_name") or ", ".join(stored.get("architectures") or ["nothing"])
+    if named != class_name:
+        raise EngineError(
+            f"{folder / config} is the configuration of {named}; expected {class_name}, {what}. "
+            "Put the right model into this folder."
+        )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickles = [path.name for path in folder.iterdir() if path.suffix in _PICKLES]
+        if pickles:
+            raise EngineError(
+                f"{folder / pickles[0]} is a pickle file, which can run programs when opened; "
+                f"expected {what} as .safetensors. Convert it, or download that version."
+            )
+        raise EngineError(
+            f"{folder} holds no weights; expected {what} in a .safetensors file. {_AGAIN}"
+        )
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise EngineError(
+                f"{path} is damaged or cut short ({path.stat().st_size} bytes: {error}); "
+                f"expected the weights of {what}. {_AGAIN}"
+            ) from error

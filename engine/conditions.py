@@ -1,0 +1,146 @@
+"""Guides to conditions: what a SparseCtrl encoder gets for a clip.
+
+Source: SparseCtrl (Guo et al. 2023), section 3.2, and guoyww/AnimateDiff, ``latent_condition.yaml``
+and ``image_condition.yaml``: condition and mask side by side; a frame without a guide is zero in
+both, in latent space too, where zero is not an encoded black picture.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import SparseControlNetModel
+from PIL import Image, UnidentifiedImageError
+
+from .errors import EngineError
+from .parts import Parts
+from .vae import encode
+
+# Picture modes that a guide may have, as Pillow names them.
+_MODES = {"depth": ("I;16",), "lineart": ("L", "RGB"), "render": ("RGB",)}
+_EXPECTED = {
+    "depth": "a 16-bit gray PNG",
+    "lineart": "an 8-bit gray PNG with white lines on black",
+    "render": "an 8-bit RGB PNG",
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One control encoder's input for a clip.
+
+    ``values`` [1, C, F, h, w]: pixels in [0, 1], or scaled latents where the encoder takes these;
+    ``mask`` [1, 1, F, h, w]: 1 at keyframes, 0 elsewhere; ``strengths`` [F] float32: what the
+    encoder's residuals of each clip frame are multiplied by; ``key`` identifies values and mask.
+    """
+
+    values: torch.Tensor
+    mask: torch.Tensor
+    strengths: torch.Tensor
+    key: tuple[Any, ...]
+
+
+def build_condition(
+    parts: Parts, control: Mapping[str, Any], guides: Mapping[str, Path], clip: Mapping[str, Any]
+) -> Condition | None:
+    """The condition of one entry of the request's ``controls``, or None where it has no strength.
+
+    A keyframe with strength 0 is left out, as if it had never been set: scaled only in its own
+    frame, it would still reach the others through the motion modules. Raises EngineError for a
+    guide file that is missing, damaged, or not what was asked for.
+    """
+    guide = control["guide"]
+    keyframes = [k for k in control["keyframes"] if k["strength"] > 0]
+    if not keyframes or control["strength"] == 0:
+        return None
+    keyframes.sort(key=lambda keyframe: keyframe["clip_frame"])
+    encoder = parts.control(guide)
+    width, height, frames = clip["width"], clip["height"], clip["frames"]
+    values: torch.Tensor | None = None
+    for keyframe in keyframes:
+        picture = read_guide(guide, keyframe["sha256"], guides, width, height)
+        encoded = _encode(parts, encoder, picture, keyframe["sha256"])
+        if values is None:
+            values = encoded.new_zeros((1, encoded.shape[0], frames, *encoded.shape[1:]))
+        values[0, :, keyframe["clip_frame"]] = encoded
+    assert values is not None
+    keyed = [keyframe["clip_frame"] for keyframe in keyframes]
+    mask = values.new_zeros((1, 1, *values.shape[2:]))
+    mask[:, :, keyed] = 1
+    strengths = frame_strengths(
+        keyed, [keyframe["strength"] for keyframe in keyframes], control["strength"], frames
+    )
+    key = (guide, tuple((k["clip_frame"], k["sha256"]) for k in keyframes))
+    return Condition(values, mask, torch.from_numpy(strengths), key)
+
+
+def frame_strengths(
+    keyed: Sequence[int], strengths: Sequence[float], overall: float, frames: int
+) -> np.ndarray:
+    """Strength of a control at each clip frame, float32 [frames].
+
+    A keyframe's own strength holds at its frame and fades in a straight line to the next
+    keyframe's; before the first and after the last it stays. ``overall`` multiplies all of them.
+    """
+    curve = np.interp(np.arange(frames), keyed, strengths) * overall
+    return curve.astype(np.float32)
+
+
+def read_guide(
+    guide: str, sha256: str, guides: Mapping[str, Path], width: int, height: int
+) -> torch.Tensor:
+    """A guide's pixels, float32 [3, height, width] in [0, 1].
+
+    Depth codes are divided by 65535 and repeated in three equal channels (near is white, 0 is
+    nothing there), line-art likewise by 255. Raises EngineError that names the file.
+    """
+    path = guides.get(sha256)
+    if path is None or not path.is_file():
+        raise EngineError(
+            f"The {guide} guide {sha256[:12]} is missing. Send the guides again with the request."
+        )
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise EngineError(
+            f"{path} is not the {guide} guide that the request names: its content has changed or "
+            "is cut short. Render the guides again."
+        )
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            if picture.mode not in _MODES[guide]:
+                raise EngineError(
+                    f"{path} is a PNG of mode {picture.mode}; a {guide} guide is "
+                    f"{_EXPECTED[guide]}. Render the guides again."
+                )
+            if picture.size != (width, height):
+                raise EngineError(
+                    f"{path} is {picture.width}x{picture.height} pixels and the clip is "
+                    f"{width}x{height}. Render the guides at the clip's size."
+                )
+            pixels = np.asarray(picture.convert("L") if guide == "lineart" else picture)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise EngineError(
+            f"{path} cannot be read ({error}); a {guide} guide is {_EXPECTED[guide]}. "
+            "Render the guides again."
+        ) from error
+    values = torch.from_numpy(pixels.astype(np.float32) / (65535 if guide == "depth" else 255))
+    return values.permute(2, 0, 1) if values.ndim == 3 else values.expand(3, height, width)
+
+
+def _encode(
+    parts: Parts, encoder: SparseControlNetModel, picture: torch.Tensor, sha256: str
+) -> torch.Tensor:
+    """A guide as the encoder takes it, [C, h, w]: pixels, or the VAE's latent."""
+    picture = picture.to(parts.plan.torch_device, parts.plan.torch_dtype)
+    if not encoder.config.use_simplified_condition_embedding:
+        return picture
+    # The reference draws the latent from the VAE's distribution. Its noise comes from the guide's
+    # own content: two takes that differ in the seed then share one condition, a replay gets the
+    # same, and the residuals computed from it can be kept.
+    generator = torch.Generator().manual_seed(int(sha256[:15], 16))
+    return encode(parts.vae, picture[None], generator)[0]

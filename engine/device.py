@@ -1,0 +1,220 @@
+"""Where and how a take is computed: the execution plan.
+
+A take's bits depend on more than its seed: on the device, the number type, how many CPU threads
+share a sum, how many items go through the model at once, and the versions of the libraries. The
+plan holds exactly these, is stored with the take, and a replay forces it.
+"""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import diffusers
+import psutil
+import torch
+import transformers
+
+from .. import __version__
+from .errors import EngineError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that can change a take's bits."""
+    return {
+        "animatic": __version__,
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one take is computed.
+
+    ``device`` is "cuda" (NVIDIA, and AMD through ROCm), "mps" (Metal) or "cpu", with an index after
+    a colon where there are several; ``threads`` counts CPU threads; ``guidance_batch`` is 2 where
+    both halves of classifier-free guidance go through the model together and 1 where they go one
+    after the other (half the memory); ``decode_batch`` is how many frames are decoded at once.
+    """
+
+    device: str
+    dtype: str
+    threads: int
+    guidance_batch: int = 2
+    decode_batch: int = 4
+    versions: dict[str, str] = field(default_factory=library_versions, compare=False)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return DTYPES[self.dtype]
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device(self.device)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as it is stored in take.json."""
+        return {
+            "device": self.device,
+            "dtype": self.dtype,
+            "batch": {"guidance": self.guidance_batch, "decode": self.decode_batch},
+            "threads": self.threads,
+            "versions": dict(self.versions),
+        }
+
+
+def pick_device() -> str:
+    """The fastest device torch can use here: "cuda" (also ROCm), "mps" or "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
+def default_plan(device: str | None = None) -> Plan:
+    """The plan for this machine; ``device`` None picks by itself.
+
+    CPUs compute in float32 (half precision is slower there), GPUs in float16. Raises EngineError
+    for a device that is not here.
+    """
+    device = device or pick_device()
+    _check_device(device)
+    dtype = "float32" if device.startswith("cpu") else "float16"
+    return Plan(device=device, dtype=dtype, threads=torch.get_num_threads())
+
+
+def forced_plan(stored: dict[str, Any]) -> Plan:
+    """The plan of an earlier take, to be followed exactly except for the versions, which are facts
+    of this environment. Raises EngineError where this machine cannot follow it.
+    """
+    try:
+        batch = stored["batch"]
+        plan = Plan(
+            device=str(stored["device"]),
+            dtype=str(stored["dtype"]),
+            threads=int(stored["threads"]),
+            guidance_batch=int(batch["guidance"]),
+            decode_batch=int(batch["decode"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError(
+            "The take's execution plan cannot be read (it needs device, dtype, threads and batch "
+            "with guidance and decode). Generate without a forced plan instead."
+        ) from error
+    if plan.dtype not in DTYPES:
+        raise EngineError(
+            f"The take's execution plan asks for the number type {plan.dtype!r}, which is none of "
+            f"{', '.join(DTYPES)}. Generate without a forced plan instead."
+        )
+    if min(plan.threads, plan.guidance_batch, plan.decode_batch) < 1:
+        raise EngineError(
+            "The take's execution plan has a thread or batch count below 1. "
+            "Generate without a forced plan instead."
+        )
+    _check_device(plan.device)
+    return plan
+
+
+def version_note(stored: dict[str, Any]) -> str | None:
+    """A sentence where a replay's libraries differ from the take's, or None where they agree."""
+    here = library_versions()
+    then = stored.get("versions", {})
+    changed = [
+        f"{k} {then[k]} then, {here[k]} now" for k in here if k in then and then[k] != here[k]
+    ]
+    if not changed:
+        return None
+    return (
+        f"The take was made with other versions ({'; '.join(changed)}), "
+        "so the frames may differ in their last bits."
+    )
+
+
+def _check_device(device: str) -> None:
+    kind = device.partition(":")[0]
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind not in present:
+        raise EngineError(f"{device!r} is no device the engine knows. Use cpu, cuda or mps.")
+    if not present[kind]:
+        raise EngineError(
+            f"The device {device!r} is not available on this machine. Choose cpu, or install a "
+            "torch build that supports the graphics card."
+        )
+
+
+@contextmanager
+def applied(plan: Plan) -> Iterator[None]:
+    """Make torch follow ``plan``, deterministically, and put its settings back afterwards."""
+    # cuBLAS reads this once, when it starts; without it its sums depend on timing.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.set_num_threads(plan.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it, so that clocks and progress are true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def release_memory(device: torch.device) -> None:
+    """Hand back to the system what torch keeps in reserve on a graphics card."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on ``device``; 0 where that cannot be known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return psutil.virtual_memory().available
+
+
+@contextmanager
+def memory_as_sentence(plan: Plan, width: int, height: int, frames: int) -> Iterator[None]:
+    """Turn running out of memory into an EngineError that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise EngineError(
+            f"The {'computer' if plan.device == 'cpu' else 'graphics card'} ran out of memory at "
+            f"{width}x{height} with {frames} frames. Lower the size or the number of frames, or "
+            "close other programs that use this memory."
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch raises its own class on CUDA only; on Metal and the CPU the text alone tells.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        sign in str(error) for sign in ("DefaultCPUAllocator", "MPS backend out of memory")
+    )

@@ -1,0 +1,67 @@
+"""Motion modules as the published AnimateDiff code computes them."""
+
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from torch import nn
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class FrameNormMotionModule(AnimateDiffTransformer3D):
+    """A motion module whose GroupNorm takes its statistics from each frame by itself.
+
+    diffusers pools mean and variance over all frames of a clip; the published weights were trained
+    with one set of statistics per frame.
+    Source: guoyww/AnimateDiff, animatediff/models/motion_module.py, ``TemporalTransformer3DModel``
+    (frames are folded into the batch before ``self.norm``).
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        timestep: torch.Tensor | None = None,
+        class_labels: torch.Tensor | None = None,
+        num_frames: int = 1,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """Mix the frames of each clip.
+
+        ``hidden_states`` is [batch*num_frames, channels, height, width], frames of one clip next to
+        each other; so is the result. The other arguments are diffusers' own.
+        """
+        batch_frames, channels, height, width = hidden_states.shape
+        batch = batch_frames // num_frames
+        x = self.norm(hidden_states)
+        x = x.reshape(batch, num_frames, channels, height, width).permute(0, 3, 4, 1, 2)
+        x = self.proj_in(x.reshape(batch * height * width, num_frames, channels))
+        for block in self.transformer_blocks:
+            x = block(
+                hidden_states=x,
+                encoder_hidden_states=encoder_hidden_states,
+                timestep=timestep,
+                cross_attention_kwargs=cross_attention_kwargs,
+                class_labels=class_labels,
+            )
+        x = self.proj_out(x).reshape(batch, height, width, num_frames, channels)
+        return x.permute(0, 3, 4, 1, 2).reshape(batch_frames, channels, height, width) + (
+            hidden_states
+        )
+
+
+def use_reference_normalisation(module: ModuleT) -> ModuleT:
+    """Make every motion module inside ``module`` normalise per frame; returns ``module`` itself.
+
+    Weights and their names stay as they are, and a second call changes nothing. Raises ValueError
+    where there is no motion module at all, since a forgotten one would go unnoticed in pictures.
+    """
+    found = [m for m in module.modules() if isinstance(m, AnimateDiffTransformer3D)]
+    if not found:
+        raise ValueError(f"{type(module).__name__} holds no AnimateDiff motion module.")
+    for motion_module in found:
+        # The class is exchanged, not the bound method: a deep copy (an average of weights in
+        # training, say) would otherwise go on computing with the original's weights.
+        motion_module.__class__ = FrameNormMotionModule
+    return module

@@ -1,0 +1,36 @@
+"""Pictures to latents and back, for the two kinds of autoencoder that checkpoints have."""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+
+# By the name in the folder's config.json. The tiny one has no distribution, only a latent.
+VAE_CLASSES: dict[str, Any] = {
+    "AutoencoderKL": AutoencoderKL,
+    "AutoencoderTiny": AutoencoderTiny,
+}
+Vae = AutoencoderKL | AutoencoderTiny
+
+
+def encode(
+    vae: Vae, pictures: torch.Tensor, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Latents [N, C, h, w] as the UNet takes them, from pictures [N, 3, H, W] in 0 to 1.
+
+    With ``generator`` they are drawn from the autoencoder's distribution, without it (or from one
+    that has none) they are its most likely ones.
+    """
+    coded = vae.encode(pictures * 2 - 1)
+    if isinstance(vae, AutoencoderTiny):
+        latents = coded.latents
+    elif generator is None:
+        latents = coded.latent_dist.mode()
+    else:
+        latents = coded.latent_dist.sample(generator)
+    return latents * vae.config.scaling_factor
+
+
+def decode(vae: Vae, latents: torch.Tensor) -> torch.Tensor:
+    """Pictures [N, 3, H, W] in 0 to 1 (and a little beyond) from latents [N, C, h, w]."""
+    return vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5

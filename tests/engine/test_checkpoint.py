@@ -1,0 +1,142 @@
+"""A checkpoint folder that is wrong gets a sentence that names the file."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from animatic.engine.run import Engine, EngineError, describe
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def copied(checkpoint: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint, tmp_path / "copied"))
+
+
+def load(folder: Path) -> None:
+    Engine("cpu").load(folder, lambda event: None)
+
+
+def edit(path: Path, **entries: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def turn_into_pickle(path: Path) -> None:
+    path.unlink()
+    path.with_suffix(".bin").write_bytes(pickle.dumps({}))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no description": (
+        lambda f: (f / "animatic.json").unlink(),
+        r"animatic\.json is missing; expected the description",
+    ),
+    "description not JSON": (
+        lambda f: (f / "animatic.json").write_text("{"),
+        r"animatic\.json cannot be read as JSON",
+    ),
+    "description of a later version": (
+        lambda f: edit(f / "animatic.json", schema=2),
+        r"animatic\.json has schema 2; this version of Animatic reads schema 1",
+    ),
+    "description without an entry": (
+        lambda f: edit(f / "animatic.json", native={"width": 1}),
+        r"animatic\.json lacks or mistakes an entry \('height'\)",
+    ),
+    "encoder outside the folder": (
+        lambda f: edit(f / "animatic.json", guides={"depth": "../elsewhere"}),
+        r"animatic\.json gives the guide 'depth' the folder '\.\./elsewhere'",
+    ),
+    "no UNet": (
+        lambda f: shutil.rmtree(f / "unet"),
+        r"unet/config\.json is missing; expected the configuration of the image UNet",
+    ),
+    "another part": (
+        lambda f: shutil.copy(f / "vae/config.json", f / "unet/config.json"),
+        r"unet/config\.json is the configuration of AutoencoderKL; expected UNet2DConditionModel",
+    ),
+    "weights missing": (
+        lambda f: (f / "vae" / WEIGHTS).unlink(),
+        r"vae holds no weights; expected the picture decoder",
+    ),
+    "weights cut short": (
+        lambda f: cut(f / "motion_adapter" / WEIGHTS),
+        rf"motion_adapter/{WEIGHTS} is damaged or cut short",
+    ),
+    "weights that are text": (
+        lambda f: (f / "text_encoder/model.safetensors").write_text("<html>404</html>"),
+        r"text_encoder/model\.safetensors is damaged or cut short",
+    ),
+    "another model's weights": (
+        lambda f: shutil.copy(f / "vae" / WEIGHTS, f / "unet" / WEIGHTS),
+        r"weights in .*unet are not those of the image UNet .* are missing",
+    ),
+    "a pickle": (
+        lambda f: turn_into_pickle(f / "unet" / WEIGHTS),
+        r"unet/diffusion_pytorch_model\.bin is a pickle file",
+    ),
+    "motion modules of another UNet": (
+        lambda f: edit(f / "motion_adapter/config.json", block_out_channels=[8]),
+        r"motion_adapter",
+    ),
+    "no vocabulary": (
+        lambda f: shutil.rmtree(f / "tokenizer"),
+        r"tokenizer/vocab\.json is missing",
+    ),
+    "an unknown schedule": (
+        lambda f: edit(f / "scheduler/scheduler_config.json", _class_name="Ghost"),
+        r"scheduler_config\.json names the noise schedule 'Ghost'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_wrong_file_is_named(copied: Path, name: str) -> None:
+    damage, sentence = DAMAGE[name]
+    damage(copied)
+    with pytest.raises(EngineError, match=sentence) as caught:
+        load(copied)
+    assert str(copied) in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def test_a_pickle_is_never_opened(copied: Path, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    weights = copied / "unet" / WEIGHTS
+    weights.unlink()
+    weights.with_suffix(".bin").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(EngineError):
+        load(copied)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_the_description_needs_no_weights(copied: Path) -> None:
+    cut(copied / "unet" / WEIGHTS)
+    described = describe(copied)
+    assert described["name"] == "blockout-tiny"
+    assert described["guides"] == ["depth", "lineart", "render"]
+    assert described["native"] == {"width": 64, "height": 64, "frames": 16, "fps": 8}
+
+
+def test_the_hash_follows_the_weights_and_not_the_name(checkpoint: Path, copied: Path) -> None:
+    before = describe(checkpoint)["sha256"]
+    edit(copied / "animatic.json", name="renamed", licence="CC0-1.0")
+    assert describe(copied)["sha256"] == before
+    cut(copied / "unet" / WEIGHTS)
+    assert describe(copied)["sha256"] != before
+
+
+def test_a_guide_without_its_encoder_is_not_offered(copied: Path) -> None:
+    shutil.rmtree(copied / "sparsectrl_depth")
+    assert describe(copied)["guides"] == ["lineart", "render"]

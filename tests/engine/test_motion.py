@@ -1,0 +1,75 @@
+"""Motion modules normalise each frame by itself, as the published code does."""
+
+import copy
+
+import pytest
+import torch
+from animatic.engine.motion import use_reference_normalisation
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from torch import nn
+
+FRAMES = 3
+
+
+@pytest.fixture
+def module() -> AnimateDiffTransformer3D:
+    torch.manual_seed(0)
+    return AnimateDiffTransformer3D(
+        num_attention_heads=2,
+        attention_head_dim=4,
+        in_channels=8,
+        norm_num_groups=2,
+        positional_embeddings="sinusoidal",
+        num_positional_embeddings=8,
+    ).double()
+
+
+def without_attention(module: AnimateDiffTransformer3D) -> AnimateDiffTransformer3D:
+    """The module with nothing left that mixes frames on purpose."""
+    module.transformer_blocks = nn.ModuleList()
+    return module
+
+
+def change_in_other_frames(module: AnimateDiffTransformer3D) -> float:
+    """How far frame 0's output moves when the other frames' contrast is raised."""
+    torch.manual_seed(1)
+    clip = torch.randn(FRAMES, 8, 4, 4, dtype=torch.float64)
+    louder = clip.clone()
+    louder[1:] *= 10
+    with torch.no_grad():
+        here, there = module(clip, num_frames=FRAMES), module(louder, num_frames=FRAMES)
+    return (here[0] - there[0]).abs().max().item()
+
+
+def test_a_frame_is_unaffected_by_other_frames_statistics(
+    module: AnimateDiffTransformer3D,
+) -> None:
+    module = without_attention(module)
+    assert change_in_other_frames(module) > 0.1  # stock diffusers pools them
+    assert change_in_other_frames(use_reference_normalisation(module)) == 0
+
+
+def test_only_the_normalisation_differs_from_diffusers(module: AnimateDiffTransformer3D) -> None:
+    torch.manual_seed(1)
+    one = torch.randn(1, 8, 4, 4, dtype=torch.float64)
+    # Where all frames are alike, pooled statistics are each frame's own.
+    clip = one.repeat(2 * FRAMES, 1, 1, 1)
+    with torch.no_grad():
+        stock = module(clip, num_frames=FRAMES)
+        ours = use_reference_normalisation(module)(clip, num_frames=FRAMES)
+    torch.testing.assert_close(ours, stock, rtol=1e-12, atol=1e-12)
+
+
+def test_a_copy_computes_with_its_own_weights(module: AnimateDiffTransformer3D) -> None:
+    use_reference_normalisation(module)
+    other = copy.deepcopy(module)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.add_(1)
+        clip = torch.randn(FRAMES, 8, 4, 4, dtype=torch.float64)
+        assert not torch.equal(other(clip, num_frames=FRAMES), module(clip, num_frames=FRAMES))
+
+
+def test_a_model_without_motion_modules_is_refused() -> None:
+    with pytest.raises(ValueError, match="no AnimateDiff motion module"):
+        use_reference_normalisation(nn.Linear(1, 1))
