@@ -1,0 +1,37 @@
+"""Where a take goes: a pattern becomes the next free numbered folder. No bpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..link.errors import AnimaticError
+
+DEFAULT_PATTERN = "//animatic/{file}"
+_FORBIDDEN = '<>:"/\\|?*'
+
+
+def next_folder(pattern: str, base: Path, *, file: str, scene: str) -> Path:
+    """Return a folder that does not exist yet: ``pattern`` filled in, and ``_001`` or later.
+
+    ``//`` and relative patterns are under ``base`` (the folder of the .blend). ``file`` and
+    ``scene`` are names as people type them; what no file system takes is replaced by ``_``.
+    Raises AnimaticError when the pattern has another ``{word}`` in it.
+    """
+    names = {"file": _clean(file), "scene": _clean(scene)}
+    try:
+        filled = (pattern or DEFAULT_PATTERN).removeprefix("//").format(**names)
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        raise AnimaticError(
+            f"The Takes Folder {pattern!r} cannot be filled in: it may contain {{file}} and "
+            "{scene} and no other braces. Change it in the extension's preferences."
+        ) from error
+    stem = base / Path(filled).expanduser()
+    number = 1
+    while (folder := stem.with_name(f"{stem.name}_{number:03}")).exists():
+        number += 1
+    return folder
+
+
+def _clean(name: str) -> str:
+    kept = "".join("_" if sign in _FORBIDDEN or ord(sign) < 32 else sign for sign in name)
+    return kept.strip(" .") or "untitled"

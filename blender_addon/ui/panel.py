@@ -1,0 +1,122 @@
+"""The sidebar tab in the 3D View. Drawing reads cached state and computes nothing."""
+
+import textwrap
+from functools import lru_cache
+
+import bpy
+
+from . import session
+from .job import State, Status
+
+
+class _Tab:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Animatic"
+
+
+class ANIMATIC_PT_shot(_Tab, bpy.types.Panel):
+    """Prompt, Generate and what became of it."""
+
+    bl_label = "Animatic"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """From top to bottom: what is filmed, what it shall look like, the button, the result."""
+        layout, scene = self.layout, context.scene
+        row = layout.row()
+        if scene.camera is not None:
+            row.label(text=scene.camera.name, icon="OUTLINER_OB_CAMERA")
+        else:
+            row.label(text="No active camera", icon="ERROR")
+        column = layout.column(align=True)
+        column.prop(scene.animatic, "prompt", text="", placeholder="Prompt")
+        column.prop(scene.animatic, "negative_prompt", text="", placeholder="Avoid")
+        shown = session.status()
+        if shown.state.busy:
+            _draw_progress(layout, shown)
+            return
+        row = layout.row()
+        row.scale_y = 1.4
+        row.operator("animatic.generate", icon="RENDER_ANIMATION")
+        _draw_result(layout, shown, context)
+
+
+class ANIMATIC_PT_guides(_Tab, bpy.types.Panel):
+    """Which guide, at which frames."""
+
+    bl_label = "Guide Frames"
+    bl_parent_id = "ANIMATIC_PT_shot"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """The kind of guide and the choice of frames, with the choice's own field below it."""
+        settings = context.scene.animatic
+        column = _split_column(self.layout)
+        column.prop(settings, "guide")
+        column.prop(settings, "keyframes")
+        if settings.keyframes == "every":
+            column.prop(settings, "keyframes_step")
+        elif settings.keyframes == "list":
+            column.prop(settings, "keyframes_list")
+
+
+class ANIMATIC_PT_takes(_Tab, bpy.types.Panel):
+    """Model, seed and number of takes."""
+
+    bl_label = "Takes"
+    bl_parent_id = "ANIMATIC_PT_shot"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Three fields."""
+        settings = context.scene.animatic
+        column = _split_column(self.layout)
+        column.prop(settings, "model")
+        column.prop(settings, "seed")
+        column.prop(settings, "takes", text="Number")
+
+
+def _split_column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
+    layout.use_property_split = True
+    layout.use_property_decorate = False  # these settings are not animated
+    return layout.column()
+
+
+def _draw_progress(layout: bpy.types.UILayout, shown: Status) -> None:
+    cancelling = shown.state is State.CANCELLING
+    column = layout.column(align=True)
+    row = column.row(align=True)
+    row.scale_y = 1.4
+    row.progress(factor=shown.fraction, text="Cancelling" if cancelling else shown.phase)
+    row.operator("animatic.cancel", text="", icon="X")
+    if shown.detail and not cancelling:
+        column.label(text=shown.detail)
+
+
+def _draw_result(layout: bpy.types.UILayout, shown: Status, context: bpy.types.Context) -> None:
+    if not shown.message:
+        return
+    # about 7 pixels a letter at scale 1, less the box's margins and the icon
+    scale = context.preferences.system.ui_scale
+    columns = max(16, int(context.region.width / (7 * scale)) - 7)
+    box = layout.box()
+    column = box.column()
+    icons = {State.DONE: "CHECKMARK", State.FAILED: "ERROR"}
+    _draw_sentence(column, shown.message, columns, icons.get(shown.state, "INFO"))
+    for note in shown.notes:
+        _draw_sentence(column, note, columns, "DOT")
+    if shown.folder is not None:
+        box.operator("animatic.open_folder", icon="FILE_FOLDER")
+
+
+def _draw_sentence(layout: bpy.types.UILayout, text: str, columns: int, icon: str) -> None:
+    column = layout.column(align=True)
+    column.scale_y = 0.85
+    for number, line in enumerate(_lines(text, columns)):
+        column.label(text=line, icon="BLANK1" if number else icon)
+
+
+@lru_cache(maxsize=64)
+def _lines(text: str, columns: int) -> tuple[str, ...]:
+    return tuple(line for part in text.splitlines() for line in textwrap.wrap(part, columns))
+
+
+CLASSES = (ANIMATIC_PT_shot, ANIMATIC_PT_guides, ANIMATIC_PT_takes)

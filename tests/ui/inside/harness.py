@@ -1,0 +1,101 @@
+"""What the scripts of this folder share. Each runs as ``python SCRIPT ZIP SCRATCH``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import addon_utils
+import bpy
+
+MODULE = "bl_ext.user_default.animatic"
+ZIP, SCRATCH = sys.argv[1], Path(sys.argv[2])
+
+
+SHOT = {"shot": {"note": ""}, "keyframes": [], "warnings": []}  # of the guides task, what is read
+
+
+def install() -> None:
+    """Install the zip, not enabled yet."""
+    done = bpy.ops.extensions.package_install_files(
+        filepath=ZIP, repo="user_default", enable_on_install=False
+    )
+    assert done == {"FINISHED"}
+
+
+def enable() -> None:
+    """Enable it as the preferences do."""
+    assert addon_utils.enable(MODULE, default_set=True) is not None
+
+
+def disable() -> None:
+    """Disable it as the preferences do."""
+    addon_utils.disable(MODULE, default_set=True)
+
+
+@contextmanager
+def extension() -> Iterator[ModuleType]:
+    """Have it enabled; yields its session module. Some Blenders hang at exit without the end."""
+    install()
+    enable()
+    try:
+        yield importlib.import_module(f"{MODULE}.blender_addon.ui.session")
+    finally:
+        disable()
+
+
+def save_scene(name: str) -> Path:
+    """Fill the open file with a keyed camera and a cube, and save it."""
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    scene = bpy.context.scene
+    scene.frame_end = 24
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.ops.object.camera_add(location=(0, -8, 2), rotation=(1.35, 0, 0))
+    scene.camera = bpy.context.object
+    scene.camera.keyframe_insert("location", frame=1)
+    path = SCRATCH / name
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    scene.animatic.prompt = "a red cube on sand"
+    return path
+
+
+def refusal() -> str:
+    """Press Generate, which must be refused; return the words."""
+    try:
+        bpy.ops.animatic.generate()
+    except RuntimeError as error:
+        return str(error)
+    raise AssertionError("it was not refused")
+
+
+class FakeGeneration:
+    """Stands in for link.generate.Generation: waits until it is let go or cancelled."""
+
+    made: list[FakeGeneration] = []
+    fails_with: Exception | None = None
+
+    def __init__(self, settings, host) -> None:
+        self.settings, self.host = settings, host
+        self.let_go, self.cancelled = threading.Event(), threading.Event()
+        FakeGeneration.made.append(self)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+        self.let_go.set()
+
+    def run(self, on_event):
+        generate = importlib.import_module(f"{MODULE}.blender_addon.link.generate")
+        errors = importlib.import_module(f"{MODULE}.blender_addon.link.errors")
+        self.saw_copy = self.settings.blend.is_file()
+        on_event({"phase": "sampling", "done": 3, "of": 20, "text": ""})
+        assert self.let_go.wait(30)
+        if self.cancelled.is_set():
+            raise errors.Cancelled
+        if self.fails_with is not None:
+            raise self.fails_with
+        return generate.Outcome(self.settings.out, shot=SHOT, takes=[{}])

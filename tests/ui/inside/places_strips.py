@@ -1,0 +1,84 @@
+"""Takes become strips in the file that is open: where, on which frames, above which others."""
+
+import importlib
+from fractions import Fraction
+
+import bpy
+import harness
+import numpy as np
+
+with harness.extension():
+    ui = f"{harness.MODULE}.blender_addon"
+    strips, png, timing = (
+        importlib.import_module(f"{ui}.{name}") for name in ("ui.strips", "shot.png", "shot.timing")
+    )
+
+    def made(name: str, takes: int, clip: object):
+        out = harness.SCRATCH / name
+        for folder in [out, *(out / f"take-{index:02d}" for index in range(2, takes + 1))]:
+            (folder / "frames").mkdir(parents=True)
+            for k in range(clip.frames):
+                gray = np.full((8, 8, 3), 10 + 40 * k, np.uint8)
+                png.write_png(folder / "frames" / f"{k + 1:04d}.png", gray)
+        shot = {
+            "name": "Scene",
+            "scene": "Scene",
+            "start": clip.start,
+            "end": clip.end,
+            "film": {"width": 16, "height": 16},
+            "frame_map": clip.frame_map(),
+        }
+        return shot, out, takes
+
+    harness.save_scene("shot.blend")
+    scene = bpy.context.scene
+    clip = timing.plan_clip(1, 8, Fraction(24), 4, Fraction(8), frames=3)
+    edit = strips.place_takes(scene, *made("a", 2, clip))
+    assert edit.name == "Scene Edit"
+    assert bpy.context.scene == scene
+    own = scene.sequence_editor.strips if scene.sequence_editor else ()
+    assert len(own) == 0, "its F12 would render the strip"
+    first, second = sorted(edit.sequence_editor.strips, key=lambda strip: strip.channel)
+    assert (first.channel, second.channel) == (1, 2)
+    assert (first.mute, second.mute) == (False, True)
+    assert first.directory == "//a/frames/"
+    assert second.directory == "//a/take-02/frames/"
+    wanted = [f"{k + 1:04d}.png" for k in clip.frame_map()]
+    assert [element.filename for element in first.elements] == wanted
+    assert (first.frame_final_start, first.frame_final_end) == (1, 9)
+
+    # the same shot again, after the scene was renamed: above, in the same edit scene
+    scene.name = "Street"
+    again = strips.place_takes(scene, *made("b", 1, clip))
+    assert again == edit
+    newest = max(edit.sequence_editor.strips, key=lambda strip: strip.channel)
+    assert (newest.channel, newest.mute, newest.directory) == (3, False, "//b/frames/")
+    assert newest.name == "Scene Take 3"
+
+    # a later shot of the scene: beside it, and the edit scene grows
+    later = timing.plan_clip(9, 16, Fraction(24), 4, Fraction(8), frames=3)
+    strips.place_takes(scene, *made("c", 1, later))
+    assert (edit.frame_start, edit.frame_end) == (1, 16)
+    beside = [strip for strip in edit.sequence_editor.strips if strip.frame_final_start == 9]
+    assert [strip.channel for strip in beside] == [1]
+
+    # what is on screen at a scene frame is the clip frame that timing says
+    edit.render.resolution_x = edit.render.resolution_y = 16
+    for strip in edit.sequence_editor.strips:
+        strip.mute = strip.channel != 1
+    bpy.context.window_manager.windows[0].scene = edit  # else the other scene's frame is rendered
+    shown = []
+    for frame in (1, 3, 4, 8):
+        edit.frame_set(frame)
+        edit.render.filepath = str(harness.SCRATCH / f"shown{frame}.png")
+        edit.render.image_settings.file_format = "PNG"
+        bpy.ops.render.render(write_still=True)
+        shown.append(int(png.read_png(edit.render.filepath)[8, 8, 0]))
+    expected = [10 + 40 * clip.clip_frame_at(frame) for frame in (1, 3, 4, 8)]
+    assert shown == expected, (shown, expected)
+
+    # a file without a folder of its own
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    edit = strips.place_takes(bpy.context.scene, *made("d", 1, clip))
+    assert edit.sequence_editor.strips[0].directory == f"{harness.SCRATCH / 'd'}/frames/"
+print("DONE")

@@ -1,0 +1,60 @@
+"""The zip: valid, lean, and at home in this Blender."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, Extensions
+
+ENGINE_PYTHON = ROOT / ".venv" / "engine" / "bin" / "python"
+
+
+def test_manifest_is_valid_with_its_tags(extensions: Extensions, extension_zip: Path) -> None:
+    for source in (ROOT, extension_zip):
+        checked = extensions.run("validate", "--valid-tags", extensions.tags, source)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> None:
+    names = zipfile.ZipFile(extension_zip).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops <= {
+        "blender_manifest.toml",
+        "__init__.py",
+        "LICENSE",
+        "README.md",
+        "blender_addon",
+        "engine",
+        "server",
+        "presets",
+    }
+    assert {"blender_addon/scene/child.py", "server/__main__.py"} <= set(names)
+    assert not [name for name in names if "__pycache__" in name or "training" in name]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "registers_twice.py",
+        "draws.py",
+        "generates.py",
+        "is_interrupted.py",
+        "places_strips.py",
+    ],
+)
+def test_in_a_fresh_profile(script: str, run_inside: Callable[..., str]) -> None:
+    run_inside(script)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ENGINE_PYTHON.is_file(), reason="the engine's environment is not here")
+def test_whole_road(run_inside: Callable[..., str], tmp_path: Path) -> None:
+    model = tmp_path / "models" / "tiny"
+    build = [ENGINE_PYTHON, "-m", "animatic.engine.training.architecture", "--tiny", model]
+    subprocess.run([str(word) for word in build], check=True, capture_output=True)
+    run_inside("whole_road.py", ENGINE_PYTHON, model)
