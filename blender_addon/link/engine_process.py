@@ -57,8 +57,9 @@ def find_engine_python(explicit: Path | str | None = None, root: Path = ROOT) ->
     if importlib.util.find_spec("torch") is not None:
         return Path(sys.executable)
     raise EngineStartError(
-        "No Python environment with the engine was found. Install the engine (`make engine`), or "
-        f"name its Python in {PYTHON_VARIABLE}."
+        "No Python environment with the engine was found. Install the engine (`make setup` in "
+        "Animatic's repository), or name its Python: in the extension's preferences, with "
+        f"--engine-python, or in {PYTHON_VARIABLE}."
     )
 
 

@@ -80,53 +80,70 @@ def test_an_earlier_take_is_never_overwritten(rendered, scenes, models):
     assert {path: digest(path) for path in out.rglob("*") if path.is_file()} == before
 
 
-def children_of(folder: Path) -> list[str]:
-    """Processes of ours that still run: their command lines name the test's folder or package."""
-    found = []
+def processes_of(folder: Path) -> dict[int, str]:
+    """Processes whose command lines name ``folder``, by process id."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
         if str(folder) in line:
-            found.append(line)
+            found[int(entry.name)] = line
     return found
 
 
-@pytest.mark.parametrize("after", ["guides", "sampling"])
-def test_ctrl_c_leaves_nothing_behind(scenes, models, tmp_path, after):
-    own = tmp_path / "models"
+@pytest.fixture
+def long_run(scenes, models, tmp_path):
+    """Start a run that takes long; return it, its own models folder and its output folder."""
+    own, out = tmp_path / "models", tmp_path / "out" / "shot"
     shutil.copytree(models, own)
-    out = tmp_path / "out" / "shot"
+    arguments = ["render", scenes(), "--prompt", "x", "--model", "tiny", "--models", own]
     process = subprocess.Popen(
-        command(
-            "render",
-            scenes(),
-            "--prompt",
-            "x",
-            "--model",
-            "tiny",
-            "--models",
-            own,
-            "--steps",
-            150,
-            "--out",
-            out,
-        ),
+        command(*arguments, "--steps", 150, "--out", out),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
-    seen = b""
     os.set_blocking(process.stderr.fileno(), False)
+    yield process, own, out
+    process.kill()
+    process.wait()
+
+
+def wait_for(process: subprocess.Popen, phase: str) -> None:
+    """Read the progress of ``process`` until it names ``phase``."""
+    seen = b""
     deadline = time.monotonic() + 120
-    while after.encode() not in seen and time.monotonic() < deadline:
+    while phase.encode() not in seen:
+        assert time.monotonic() < deadline, seen
         seen += process.stderr.read() or b""
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("phase", ["guides", "sampling"])
+def test_ctrl_c_leaves_nothing_behind(long_run, phase):
+    process, own, out = long_run
+    wait_for(process, phase)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
-    assert children_of(own) == []
+    assert not out.parent.exists()
+    assert processes_of(own) == {}
+
+
+def test_an_engine_that_dies_is_told_in_a_sentence(long_run):
+    process, own, out = long_run
+    wait_for(process, "sampling")
+    services = [pid for pid, line in processes_of(own).items() if "--watch-stdin" in line]
+    for pid in services:
+        os.kill(pid, signal.SIGKILL)
+    assert len(services) == 1
+    assert process.wait(timeout=60) == 1
+    said = process.stderr.read().decode()
+    assert "The engine has ended" in said
+    assert "Traceback" not in said
+    assert not out.parent.exists()
+    assert processes_of(own) == {}
 
 
 BAD_INPUT = {
