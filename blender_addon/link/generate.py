@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..shot.request import build_request, canonical_json, check_asked, seeds_for
-from ..shot.take_folder import OutputFolder
+from ..shot.take_folder import OutputFolder, frame_files
 from .background import blender_command, run_task
 from .catalogue import Checkpoint, find_checkpoint
 from .engine_process import EngineProcess
@@ -74,6 +74,10 @@ class Outcome:
     takes: list[dict] = field(default_factory=list)
     request: dict | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def frames(self) -> list[list[Path]]:
+        """The frames of each take."""
+        return [frame_files(self.out, index) for index in range(len(self.takes))]
 
 
 class Generation:
@@ -222,12 +226,8 @@ def _write_blend(
         "out_blend": str(folder.staging / "shot.blend"),
         "shot": shot["shot"],
         "takes": [
-            {
-                "name": f"Take {index + 1}",
-                "seed": take["seed"],
-                "frames": [str(path) for path in sorted(folder.take(index).glob("frames/*.png"))],
-            }
-            for index, take in enumerate(takes)
+            [str(frame) for frame in frame_files(folder.staging, index)]
+            for index in range(len(takes))
         ],
     }
     run_task(blender, task, progress)

@@ -100,7 +100,7 @@ class OutputFolder:
 
     def take(self, index: int) -> Path:
         """Return the staging folder of take ``index``, counted from 0, and make it."""
-        folder = self.staging if index == 0 else self.staging / f"take-{index + 1:02d}"
+        folder = _take_folder(self.staging, index)
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -156,6 +156,15 @@ class OutputFolder:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(self.staging, ignore_errors=True)
         _remove_empty_below(self.out)
+
+
+def frame_files(out: Path, take: int) -> list[Path]:
+    """Return the frames of take ``take`` (counted from 0) in the output folder ``out``."""
+    return sorted(_take_folder(out, take).glob("frames/*.png"))
+
+
+def _take_folder(out: Path, index: int) -> Path:
+    return out if index == 0 else out / f"take-{index + 1:02d}"
 
 
 def _ours(out: Path) -> list[str]:

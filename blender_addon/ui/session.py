@@ -17,10 +17,10 @@ from ..link.errors import AnimaticError
 from ..link.generate import GenerateSettings, Generation
 from ..scene.errors import SceneError
 from ..scene.shots import find_shots
+from ..scene.strip import place_takes
 from .job import Job, State, Status
 from .output_folder import next_folder
 from .preferences import ADDON, host, preferences
-from .strips import place_takes
 
 TICK_S = 0.1
 # Cancelling takes one sampling step and the engine's orderly end; Blender waits no longer.
@@ -228,7 +228,7 @@ def _conclude(job: Job) -> None:
         )
         return
     try:
-        edit = place_takes(scene, outcome.shot["shot"], outcome.out, len(outcome.takes))
+        edit, _ = place_takes(scene, outcome.shot["shot"], outcome.frames())
     except (SceneError, AnimaticError) as error:
         shown.notes.append(f"No strip was added: {error}")
         return

@@ -7,7 +7,12 @@ from harness import FakeGeneration, refusal
 with harness.extension() as session:
     placed = []
     session.Generation = FakeGeneration
-    session.place_takes = lambda scene, shot, out, count: placed.append((scene.name, out)) or scene
+
+    def place_takes(scene, shot, takes):
+        placed.append((scene.name, takes))
+        return scene, []
+
+    session.place_takes = place_takes
     FakeGeneration.run_now = FakeGeneration.run
 
     def run_at_once(self, on_event):
@@ -50,7 +55,7 @@ with harness.extension() as session:
     assert path.read_bytes() == on_disk
     assert bpy.data.filepath == str(path)
     assert made.dirty == dirty
-    assert placed == [("Scene", asked.out)]
+    assert placed == [("Scene", [[]])]  # one take, which has no frames here
     assert session.status().state.value == "done"
     assert session.status().message == "1 take in 0 s."
 

@@ -26,7 +26,7 @@ def begin(session) -> FakeGeneration:
 with harness.extension() as session:
     session.Generation = FakeGeneration
     placed = []
-    session.place_takes = lambda scene, *rest: placed.append(scene.name) or scene
+    session.place_takes = lambda scene, *rest: placed.append(scene.name) or (scene, [])
     path = harness.save_scene("shot.blend")
 
     # progress reaches the status, the strip is placed at the end

@@ -10,12 +10,13 @@ import numpy as np
 with harness.extension():
     ui = f"{harness.MODULE}.blender_addon"
     strips, png, timing = (
-        importlib.import_module(f"{ui}.{name}") for name in ("ui.strips", "shot.png", "shot.timing")
+        importlib.import_module(f"{ui}.{name}") for name in ("scene.strip", "shot.png", "shot.timing")
     )
 
     def made(name: str, takes: int, clip: object):
         out = harness.SCRATCH / name
-        for folder in [out, *(out / f"take-{index:02d}" for index in range(2, takes + 1))]:
+        folders = [out, *(out / f"take-{index:02d}" for index in range(2, takes + 1))]
+        for folder in folders:
             (folder / "frames").mkdir(parents=True)
             for k in range(clip.frames):
                 gray = np.full((8, 8, 3), 10 + 40 * k, np.uint8)
@@ -28,12 +29,13 @@ with harness.extension():
             "film": {"width": 16, "height": 16},
             "frame_map": clip.frame_map(),
         }
-        return shot, out, takes
+        frames = [sorted(folder.glob("frames/*.png")) for folder in folders]
+        return shot, frames
 
     harness.save_scene("shot.blend")
     scene = bpy.context.scene
     clip = timing.plan_clip(1, 8, Fraction(24), 4, Fraction(8), frames=3)
-    edit = strips.place_takes(scene, *made("a", 2, clip))
+    edit, _ = strips.place_takes(scene, *made("a", 2, clip))
     assert edit.name == "Scene Edit"
     assert bpy.context.scene == scene
     own = scene.sequence_editor.strips if scene.sequence_editor else ()
@@ -49,7 +51,7 @@ with harness.extension():
 
     # the same shot again, after the scene was renamed: above, in the same edit scene
     scene.name = "Street"
-    again = strips.place_takes(scene, *made("b", 1, clip))
+    again, _ = strips.place_takes(scene, *made("b", 1, clip))
     assert again == edit
     newest = max(edit.sequence_editor.strips, key=lambda strip: strip.channel)
     assert (newest.channel, newest.mute, newest.directory) == (3, False, "//b/frames/")
@@ -79,6 +81,6 @@ with harness.extension():
 
     # a file without a folder of its own
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    edit = strips.place_takes(bpy.context.scene, *made("d", 1, clip))
+    edit, _ = strips.place_takes(bpy.context.scene, *made("d", 1, clip))
     assert edit.sequence_editor.strips[0].directory == f"{harness.SCRATCH / 'd'}/frames/"
 print("DONE")

@@ -1,0 +1,1 @@
+"""Everything that touches a Blender scene. Main thread only."""

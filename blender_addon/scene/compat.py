@@ -1,0 +1,134 @@
+"""Every difference between the Blender versions 4.5, 5.0, 5.1 and 5.2, in one place.
+
+Each function works by what the running Blender has, not by its version number, wherever the
+presence of a property tells the two apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpy
+
+
+def eevee_id() -> str:
+    """Return the identifier of EEVEE: 5.0 took back the name without NEXT."""
+    return "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
+
+
+def is_eevee(engine: str) -> bool:
+    """Say whether ``engine`` is EEVEE under any of its names."""
+    return engine in {"BLENDER_EEVEE", "BLENDER_EEVEE_NEXT"}
+
+
+def fcurves_of(
+    action: bpy.types.Action | None, slot: bpy.types.bpy_struct | None
+) -> list[bpy.types.FCurve]:
+    """Return the F-curves that ``action`` holds for ``slot`` (an ActionSlot, or None).
+
+    4.5 keeps a legacy view ``Action.fcurves``; 5.0 removed it and reads layers and slots only.
+    """
+    if action is None:
+        return []
+    if getattr(action, "is_action_legacy", False) and hasattr(action, "fcurves"):
+        return list(action.fcurves)
+    if slot is None:
+        return []
+    curves: list[bpy.types.FCurve] = []
+    for layer in action.layers:
+        for strip in layer.strips:
+            channels = strip.channelbag(slot) if strip.type == "KEYFRAME" else None
+            if channels is not None:
+                curves.extend(channels.fcurves)
+    return curves
+
+
+def set_still_format(
+    settings: bpy.types.ImageFormatSettings, file_format: str, color_mode: str, depth: str
+) -> None:
+    """Set a still image format. From 5.0 on the media type must come first."""
+    if hasattr(settings, "media_type"):
+        multilayer = file_format == "OPEN_EXR_MULTILAYER"
+        settings.media_type = "MULTI_LAYER_IMAGE" if multilayer else "IMAGE"
+    settings.file_format = file_format
+    settings.color_mode = color_mode
+    settings.color_depth = depth
+    if "EXR" in file_format:
+        settings.exr_codec = "NONE"
+    if hasattr(settings, "use_exr_interleave"):
+        settings.use_exr_interleave = True  # 5.0+: one part instead of one per pass
+
+
+def allow_writing(render: bpy.types.RenderSettings) -> None:
+    """Undo settings that exist from 5.2 on: renders that are not saved, texture caches that are."""
+    if hasattr(render, "save_output"):
+        render.save_output = True
+    if hasattr(render, "use_auto_generate_texture_cache"):
+        render.use_auto_generate_texture_cache = False  # it would write beside the textures
+
+
+def material_tree(material: bpy.types.Material) -> bpy.types.NodeTree | None:
+    """Return a material's nodes if it uses them; from 5.0 on every material does."""
+    if bpy.app.version >= (5, 0, 0) or material.use_nodes:
+        return material.node_tree
+    return None
+
+
+def compositor_tree(scene: bpy.types.Scene) -> bpy.types.NodeTree | None:
+    """Return the compositor's node tree, which moved out of the scene in 5.0."""
+    if hasattr(scene, "compositing_node_group"):
+        return scene.compositing_node_group
+    return scene.node_tree if scene.use_nodes else None
+
+
+def new_image_strip(
+    scene: bpy.types.Scene, name: str, files: list[Path], channel: int, start: int
+) -> bpy.types.bpy_struct:
+    """Place an image strip of one element per file from frame ``start``, stretched to the frame.
+
+    ``files`` lie in one folder and may repeat. The strip is len(files) scene frames long.
+    """
+    editor = scene.sequence_editor or scene.sequence_editor_create()
+    strip = editor.strips.new_image(name, str(files[0]), channel, start, fit_method="STRETCH")
+    for file in files[1:]:
+        strip.elements.append(file.name)
+    if hasattr(strip, "duration"):  # 5.2; the older name is deprecated there
+        strip.duration = len(files)
+    else:
+        strip.frame_final_duration = len(files)
+    return strip
+
+
+def strip_range(strip: bpy.types.bpy_struct) -> tuple[int, int]:
+    """Return the scene frame at which ``strip`` begins, and the first one after it."""
+    if hasattr(strip, "left_handle"):  # 5.1; the older names are deprecated there
+        return strip.left_handle, strip.right_handle
+    return strip.frame_final_start, strip.frame_final_end
+
+
+def show_in_sequencer(scene: bpy.types.Scene) -> None:
+    """Let the Video Sequencer show ``scene``: since 5.0 each workspace names its own scene.
+
+    A workspace in which the artist already edits strips of another scene keeps it. Before 5.0 the
+    sequencer follows the window's scene, which stays the shot's.
+    """
+    for workspace in bpy.data.workspaces:
+        if not hasattr(workspace, "sequencer_scene"):
+            return
+        shown = workspace.sequencer_scene
+        editor = shown.sequence_editor if shown is not None else None
+        if editor is None or len(editor.strips) == 0:
+            workspace.sequencer_scene = scene
+
+
+def node_trees(tree: bpy.types.NodeTree | None) -> Iterator[bpy.types.NodeTree]:
+    """Yield ``tree`` and every node group inside it, each once."""
+    waiting, seen = [tree], set()
+    while waiting:
+        current = waiting.pop()
+        if current is None or current in seen:
+            continue
+        seen.add(current)
+        yield current
+        waiting.extend(getattr(node, "node_tree", None) for node in current.nodes)

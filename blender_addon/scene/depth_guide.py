@@ -1,0 +1,165 @@
+"""Depth guides: planar metric Z of what the camera sees, one near and far for the whole shot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import bpy
+import numpy as np
+
+from ..shot.depth import NOTHING, depth_range, encode_depth
+from .errors import SceneError
+from .gl_probe import can_render_with_gl
+from .stage import OnStep, Stage, find_channel
+from .visibility import hide_what_does_not_count, keep_one_view_layer
+
+_MEASURE_DIVISOR = 4
+_TINY = 0.01
+_CUT_OFF = 0.005
+
+
+@dataclass(frozen=True)
+class DepthGuides:
+    """``codes``: one uint16 [H, W] per keyframe; ``near`` and ``far`` in scene units."""
+
+    codes: list[np.ndarray]
+    near: float
+    far: float
+    method: str
+    warnings: list[str]
+
+
+def choose_depth_method(wish: str) -> str:
+    """Return ``workbench`` or ``cycles``: the wish, or for ``auto`` the fastest that is safe."""
+    if wish != "auto":
+        return wish
+    return "workbench" if can_render_with_gl() else "cycles"
+
+
+def prepare_depth(stage: Stage, method: str) -> None:
+    """Set ``stage`` up so that ``measure_z`` renders depth and nothing else."""
+    scene, render = stage.scene, stage.scene.render
+    layer = keep_one_view_layer(scene)
+    hide_what_does_not_count(scene, layer)
+    render.use_compositing = render.use_freestyle = False
+    # Cycles writes no file without a combined pass, so that one stays.
+    layer.use_pass_z = layer.use_pass_combined = True
+    layer.use_solid = layer.use_strand = True
+    layer.use_grease_pencil = layer.use_volumes = layer.use_sky = False
+    scene.world = layer.world_override = None
+    if method == "workbench":
+        _prepare_workbench(scene)
+    else:
+        _prepare_cycles(scene, layer)
+
+
+def measure_z(stage: Stage) -> np.ndarray:
+    """Render now; return planar Z in scene units as float32 [H, W], ``inf`` where nothing is."""
+    z = find_channel(stage.render_passes(), "Depth.Z").copy()
+    inside = stage.film.inside_border(z.shape[1], z.shape[0])
+    z[~inside | (z > NOTHING) | (z <= 0)] = np.inf
+    return z
+
+
+def render_depth(
+    stage: Stage,
+    times: Sequence[Fraction],
+    keyframes: Sequence[int],
+    wish: str,
+    on_step: OnStep,
+) -> DepthGuides:
+    """Render depth at ``keyframes`` (indexes into ``times``, the scene time of each clip frame).
+
+    Every clip frame is measured, the ones between at a quarter of the size, so that the range
+    holds for the whole shot. Raises SceneError when nothing is in view.
+    """
+    method = choose_depth_method(wish)
+    prepare_depth(stage, method)
+    measured: list[np.ndarray] = []
+    for index, time in enumerate(times):
+        stage.resize(1 if index in keyframes else _MEASURE_DIVISOR)
+        stage.go_to(time)
+        measured.append(measure_z(stage))
+        on_step(index + 1, len(times), f"depth {index + 1} of {len(times)}")
+    beyond = max(_share_beyond_clip_end(stage, time) for time in (times[0], times[-1]))
+    if not any(np.isfinite(z).any() for z in measured):
+        raise SceneError(_nothing_in_view(stage, beyond))
+    near, far = depth_range(measured)
+    warnings = _warnings(measured, near, far)
+    if beyond > _CUT_OFF:
+        warnings.append(
+            f"The camera's Clip End ({stage.camera.clip_end:g}) cuts off geometry in "
+            f"{beyond:.0%} of the picture: raise it if that should be in the video."
+        )
+    codes = [encode_depth(measured[index], near, far) for index in keyframes]
+    return DepthGuides(codes, near, far, method, warnings)
+
+
+def _prepare_workbench(scene: bpy.types.Scene) -> None:
+    scene.render.engine = "BLENDER_WORKBENCH"
+    scene.display.render_aa = "OFF"
+    shading = scene.display.shading
+    shading.type = "SOLID"
+    shading.light, shading.color_type = "FLAT", "SINGLE"
+    shading.show_xray = shading.show_backface_culling = shading.use_dof = False
+    shading.show_shadows = shading.show_cavity = shading.show_object_outline = False
+
+
+def _prepare_cycles(scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> None:
+    scene.render.engine = "CYCLES"
+    # An opaque surface everywhere is what makes alpha count as solid, as it does in Workbench.
+    layer.material_override = bpy.data.materials.new("Animatic Depth")
+    layer.samples = 0
+    layer.pass_alpha_threshold = 0.0
+    cycles = scene.cycles
+    cycles.device = "CPU"
+    cycles.samples, cycles.max_bounces = 1, 0
+    cycles.use_denoising = cycles.use_adaptive_sampling = False
+    cycles.use_camera_cull = cycles.use_distance_cull = False
+    cycles.pixel_filter_type, cycles.filter_width = "BOX", 0.01  # the ray through the centre
+
+
+def _share_beyond_clip_end(stage: Stage, time: Fraction) -> float:
+    """Return which part of the picture shows geometry only when Clip End is lifted."""
+    stage.resize(_MEASURE_DIVISOR)
+    stage.go_to(time)
+    seen = np.isfinite(measure_z(stage))
+    lens = stage.camera
+    end = lens.clip_end
+    lens.clip_end = end * 1000
+    seen_far = np.isfinite(measure_z(stage))
+    lens.clip_end = end
+    return float((seen_far & ~seen).mean())
+
+
+def _nothing_in_view(stage: Stage, beyond: float) -> str:
+    if beyond > 0:
+        return (
+            f"Everything in view lies behind the camera's Clip End ({stage.camera.clip_end:g}): "
+            "raise it (Camera > Lens > Clip End)."
+        )
+    return (
+        "The camera sees no surface in this shot: aim it at the scene, and check that the objects "
+        "are not hidden from the render."
+    )
+
+
+def _warnings(measured: list[np.ndarray], near: float, far: float) -> list[str]:
+    warnings = []
+    filled = float(np.mean([np.isfinite(z).mean() for z in measured]))
+    if filled < _TINY:
+        warnings.append(
+            f"Geometry fills only {filled:.1%} of the picture: the guides say little. "
+            "Move the camera closer or add what stands around the subject."
+        )
+    # Per frame, because frames are measured at different sizes.
+    ninth = [np.quantile(1.0 / z[np.isfinite(z)], 0.9) for z in measured if np.isfinite(z).any()]
+    if (max(ninth) - 1 / far) / (1 / near - 1 / far) < 0.05:
+        warnings.append(
+            f"Something only {near:.3g} from the camera takes most of the depth range: nine "
+            "tenths of the picture share its darkest twentieth. Hide it from the camera, or "
+            "leave out the frames in which it is so close."
+        )
+    return warnings

@@ -1,0 +1,98 @@
+"""Line guides: Freestyle as a render pass, white antialiased lines on black."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import radians
+
+import bpy
+import numpy as np
+
+from .errors import SceneError
+from .stage import OnStep, Stage, find_channel, has_channel
+from .visibility import hide_what_does_not_count, keep_one_view_layer
+
+SAMPLES = 8
+"""Rays per pixel: 9 levels of coverage along a line's edge."""
+_CREASE = radians(140)  # faces that meet at a smaller angle make a line
+
+
+def render_lineart(
+    stage: Stage, times: Sequence[Fraction], width: float, on_step: OnStep
+) -> list[np.ndarray]:
+    """Render the lines at ``times``, ``width`` pixels wide; return uint8 [H, W] each, 255 = line.
+
+    Raises SceneError when no frame shows any line.
+    """
+    prepare_lineart(stage, width)
+    pictures = []
+    for index, time in enumerate(times):
+        stage.go_to(time)
+        pictures.append(draw_lines(stage))
+        on_step(index + 1, len(times), f"lines {index + 1} of {len(times)}")
+    if not any(picture.any() for picture in pictures):
+        raise SceneError(
+            "The camera sees no edge of any object in this shot: aim it at the scene, and check "
+            "that the objects are not hidden from the render."
+        )
+    return pictures
+
+
+def prepare_lineart(stage: Stage, width: float) -> None:
+    """Set ``stage`` up so that ``draw_lines`` renders lines and nothing else."""
+    scene, render = stage.scene, stage.scene.render
+    layer = keep_one_view_layer(scene)
+    hide_what_does_not_count(scene, layer)
+    render.use_compositing = False
+    render.use_freestyle = layer.use_freestyle = True
+    render.line_thickness_mode, render.line_thickness = "ABSOLUTE", 1.0
+    # Freestyle reads the geometry itself: Cycles need not load and trace it, too.
+    layer.use_solid = layer.use_strand = layer.use_volumes = layer.use_sky = False
+    layer.use_grease_pencil = False
+    layer.samples = 0
+    scene.world = layer.world_override = None
+    render.engine = "CYCLES"
+    cycles = scene.cycles
+    cycles.device = "CPU"
+    cycles.samples, cycles.max_bounces = SAMPLES, 0
+    cycles.use_denoising = cycles.use_adaptive_sampling = False
+    cycles.pixel_filter_type, cycles.filter_width = "BOX", 1.0  # coverage of the pixel
+    _set_lines(layer.freestyle_settings, width)
+
+
+def draw_lines(stage: Stage) -> np.ndarray:
+    """Render now; return the lines' coverage as uint8 [H, W]."""
+    passes = stage.render_passes()
+    if not has_channel(passes, "Freestyle.A"):  # Blender leaves the pass out when it drew no line
+        return np.zeros((stage.height, stage.width), np.uint8)
+    coverage = find_channel(passes, "Freestyle.A").clip(0.0, 1.0)
+    coverage[~stage.film.inside_border(stage.width, stage.height)] = 0.0
+    return np.rint(coverage * 255).astype(np.uint8)
+
+
+def _set_lines(settings: bpy.types.FreestyleSettings, width: float) -> None:
+    settings.mode = "EDITOR"
+    settings.as_render_pass = True
+    # Interpolated normals lose the outlines of smooth curve and text objects; the mesh's own edges
+    # are also exactly where the depth guide has its steps.
+    settings.use_smoothness = False
+    settings.use_culling = settings.use_view_map_cache = False
+    settings.crease_angle = _CREASE
+    settings.sphere_radius, settings.kr_derivative_epsilon = 0.1, 0.0
+    for theirs in settings.linesets:
+        theirs.show_render = False
+    lines = settings.linesets.new("Animatic Guide")
+    lines.show_render = True
+    lines.select_by_visibility = lines.select_by_edge_types = True
+    lines.visibility = "VISIBLE"
+    lines.select_by_face_marks = lines.select_by_collection = False
+    lines.select_by_image_border = True
+    for name in ("silhouette", "crease", "border", "external_contour"):
+        setattr(lines, f"select_{name}", True)
+    # A new line set may come without a line style; Freestyle then draws nothing and says so only
+    # in the console.
+    style = bpy.data.linestyles.new("Animatic Guide")
+    style.color, style.alpha, style.thickness = (1.0, 1.0, 1.0), 1.0, width
+    style.thickness_position, style.caps = "CENTER", "ROUND"
+    lines.linestyle = style

@@ -1,0 +1,204 @@
+"""The tasks of a background Blender: make a shot's guides; place its takes as strips."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ..shot.contact_sheet import contact_sheet
+from ..shot.framing import guide_size
+from ..shot.keyframes import SCENE_KINDS, choose_frames, parse_keyframes
+from ..shot.png import write_png
+from ..shot.timing import ClipTiming, SnappedKeyframe, plan_clip, scene_rate, snap_keyframes
+from .blend_file import file_sha256, open_blend
+from .depth_guide import render_depth
+from .errors import SceneError
+from .film import Film, read_film
+from .find_keyframes import find_keyframes
+from .lineart_guide import render_lineart
+from .render_guide import render_colour
+from .shots import Shot, choose_scene, choose_shot, find_shots
+from .simulations import play_simulations
+from .stage import Stage
+from .strip import write_strips
+
+Emit = Callable[[dict], None]
+"""Receives progress events: ``{"phase", "done", "of", "text"}``."""
+
+
+def run_task(task: dict, emit: Emit) -> dict:
+    """Run ``task`` (its form: the key ``task`` and what that function reads); return its result.
+
+    Raises AnimaticError with a sentence when it cannot be done.
+    """
+    kinds = {"guides": make_guides, "strip": make_strips}
+    if task.get("task") not in kinds:
+        raise SceneError(f"There is no task {task.get('task')!r}, only {', '.join(kinds)}.")
+    return kinds[task["task"]](task, emit)
+
+
+def make_strips(task: dict, emit: Emit) -> dict:
+    """Write ``out_blend``: the artist's file with the takes as strips in an edit scene."""
+    emit({"phase": "strip", "done": 0, "of": 1, "text": "opening the file"})
+    open_blend(Path(task["blend"]))
+    takes = [[Path(frame) for frame in take] for take in task["takes"]]
+    result = write_strips(task["shot"], takes, Path(task["out_blend"]))
+    emit({"phase": "strip", "done": 1, "of": 1, "text": "strips placed"})
+    return result
+
+
+def make_guides(task: dict, emit: Emit) -> dict:
+    """Open the file, find the keyframes of the shot, and render their guides into ``out``."""
+    blend, out = Path(task["blend"]), Path(task["out"])
+    started = time.monotonic()
+    spec = parse_keyframes(task["keyframes"])
+    warnings = open_blend(blend, task.get("enable_autoexec", False))
+    opened = time.monotonic()
+    scene = choose_scene(task.get("scene"))
+    shots = find_shots(scene)
+    asked_range = task.get("range")
+    shot, note = choose_shot(shots, task.get("shot"), tuple(asked_range) if asked_range else None)
+    warnings += [note] if note else []
+    film = read_film(scene)
+    native, multiple = task["size"]["native"], task["size"]["multiple"]
+    size = guide_size(film.width, film.height * film.pixel_aspect, native, multiple)
+    timing = plan_clip(
+        shot.start,
+        shot.end,
+        scene_rate(scene.render.fps, scene.render.fps_base),
+        task["model"]["frames"],
+        Fraction(task["model"]["fps"]),
+        task.get("frames"),
+    )
+    found = find_keyframes(scene, shot, spec.kind) if spec.kind in SCENE_KINDS else []
+    snapped = snap_keyframes(choose_frames(spec, timing, found), timing)
+    last = timing.scene_time(timing.frames - 1)
+    played = play_simulations(
+        scene, last, lambda done, of: _report(emit, done, of, f"playing frame {done} of {of}")
+    )
+    warnings += [played] if played else []
+    description = _describe(scene, shot, film, timing, size)
+    pictures, depth, more = _render(task, scene, film, size, timing, snapped, emit)
+    names = _write(out, task["guide"], pictures)
+    return {
+        "shot": description,
+        "shots": [each.as_json() for each in shots],
+        "keyframes": [_keyframe_json(keyframe) for keyframe in snapped],
+        "guides": [
+            {
+                "guide": task["guide"],
+                "clip_frame": k,
+                "scene_time": str(timing.scene_time(k)),
+                "file": name,
+                "sha256": hashlib.sha256((out / name).read_bytes()).hexdigest(),
+            }
+            for k, name in names.items()
+        ],
+        "depth": depth,
+        "warnings": warnings + more,
+        "seconds": {
+            "open": round(opened - started, 3),
+            "guides": round(time.monotonic() - opened, 3),
+        },
+        "blender": bpy.app.version_string,
+        "source_sha256": file_sha256(blend),
+    }
+
+
+def _render(
+    task: dict,
+    scene: bpy.types.Scene,
+    film: Film,
+    size: tuple[int, int],
+    timing: ClipTiming,
+    snapped: list[SnappedKeyframe],
+    emit: Emit,
+) -> tuple[dict[int, np.ndarray], dict | None, list[str]]:
+    """Return the guides by clip frame, what depth was made of, and warnings."""
+    kept = sorted(keyframe.clip_frame for keyframe in snapped if keyframe.kept)
+    times = [timing.scene_time(k) for k in kept]
+
+    def on_step(done: int, of: int, text: str) -> None:
+        _report(emit, done, of, text)
+
+    with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
+        stage = Stage(scene, film, *size, Path(scratch))
+        if task["guide"] == "depth":
+            every = [timing.scene_time(k) for k in range(timing.frames)]
+            guides = render_depth(stage, every, kept, task.get("depth_method", "auto"), on_step)
+            depth = {
+                "near": guides.near,
+                "far": guides.far,
+                "method": guides.method,
+                "encoding": "disparity16",
+            }
+            return dict(zip(kept, guides.codes, strict=True)), depth, guides.warnings
+        if task["guide"] == "lineart":
+            lines = render_lineart(stage, times, task["lineart_width"], on_step)
+            return dict(zip(kept, lines, strict=True)), None, []
+        if task["guide"] == "render":
+            pictures, warnings = render_colour(stage, times, on_step)
+            return dict(zip(kept, pictures, strict=True)), None, warnings
+    raise SceneError(f"There is no guide {task['guide']!r}: choose depth, lineart or render.")
+
+
+def _write(out: Path, guide: str, pictures: dict[int, np.ndarray]) -> dict[int, str]:
+    """Write the guides and their contact sheet; return the file names by clip frame."""
+    out.mkdir(parents=True, exist_ok=True)
+    names = {k: f"{guide}_{k + 1:04d}.png" for k in pictures}
+    for k, picture in pictures.items():
+        write_png(out / names[k], picture)
+    labelled = [(f"{guide} {k + 1}", picture) for k, picture in pictures.items()]
+    write_png(out / "contact_sheet.png", contact_sheet(labelled, min(4, len(labelled))))
+    return names
+
+
+def _describe(
+    scene: bpy.types.Scene, shot: Shot, film: Film, timing: ClipTiming, size: tuple[int, int]
+) -> dict:
+    """Return the shot as the request carries it."""
+    return {
+        "name": shot.name,
+        "scene": scene.name,
+        "camera": shot.camera,
+        "start": shot.start,
+        "end": shot.end,
+        "scene_fps": str(timing.scene_fps),
+        "film": {"width": film.width, "height": film.height},
+        "clip": {
+            "frames": timing.frames,
+            "fps": str(timing.clip_fps),
+            "width": size[0],
+            "height": size[1],
+        },
+        "frame_map": timing.frame_map(),
+        "note": timing.note,
+    }
+
+
+def _keyframe_json(keyframe: SnappedKeyframe) -> dict:
+    return {
+        "asked": str(keyframe.asked),
+        "clip_frame": keyframe.clip_frame,
+        "scene_time": str(keyframe.scene_time),
+        "shift": str(keyframe.shift),
+        "kept": keyframe.kept,
+        "reason": keyframe.reason,
+    }
+
+
+def _report(emit: Emit, done: int, of: int, text: str) -> None:
+    emit({"phase": "guides", "done": done, "of": of, "text": text})
+
+
+def read_task(path: Path) -> dict:
+    """Read a task from its JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
