@@ -1,4 +1,4 @@
-"""The command line: ``animatic render|generate|serve|models``.
+"""The command line: ``animatic render|generate|serve|models|train|bench``.
 
 It runs on the add-on's side; Blender and the engine are child processes of it.
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from dataclasses import asdict
@@ -17,9 +18,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from . import __version__
+from .blender_addon.errors import AnimaticError, Cancelled
 from .blender_addon.link.catalogue import PRESETS, list_checkpoints
-from .blender_addon.link.engine_process import EngineProcess
-from .blender_addon.link.errors import AnimaticError, Cancelled
+from .blender_addon.link.engine_process import EngineProcess, find_engine_python
 from .blender_addon.link.generate import GenerateSettings, Generation, Host, Outcome
 from .blender_addon.link.replay import Replay
 from .blender_addon.shot.report import shot_sentences
@@ -28,7 +29,10 @@ from .blender_addon.shot.report import shot_sentences
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 for an error, 2 for bad usage, 130 when cancelled."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    if more and options.run not in (_train, _bench):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    options.more = more
     try:
         return options.run(options)
     except KeyboardInterrupt:
@@ -54,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_serve(commands.add_parser("serve", help="run the engine's service until Ctrl-C"))
     _add_models(commands.add_parser("models", help="list the models that are here"))
+    # These two have command lines of their own, in the environment that does the work.
+    train = commands.add_parser("train", add_help=False, help="train a model, stage by stage")
+    train.set_defaults(run=_train)
+    bench = commands.add_parser("bench", add_help=False, help="seconds per guide on this machine")
+    bench.set_defaults(run=_bench)
     return parser
 
 
@@ -300,6 +309,16 @@ def _serve(options: argparse.Namespace) -> int:
 def _user_data() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "animatic"
+
+
+def _train(options: argparse.Namespace) -> int:
+    program = [str(find_engine_python()), "-m", "animatic.engine.training.cli"]
+    return subprocess.run([*program, *options.more]).returncode
+
+
+def _bench(options: argparse.Namespace) -> int:
+    program = [sys.executable, "-m", "animatic.blender_addon.scene.bench"]
+    return subprocess.run([*program, *options.more]).returncode
 
 
 def _models(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,8 @@ import time
 from collections import deque
 from pathlib import Path
 
+from ..errors import AnimaticError
 from .child_process import start, stop
-from .errors import AnimaticError
 from .progress import OnEvent, Progress
 
 CHILD = Path(__file__).resolve().parents[1] / "scene" / "child.py"
@@ -52,8 +53,11 @@ def run_task(command: list[str], task: dict, progress: Progress) -> dict:
     with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
         result_path = Path(scratch) / "result.json"
         task_path = Path(scratch) / "task.json"
-        task_path.write_text(json.dumps({**task, "result": str(result_path)}), encoding="utf-8")
-        process = start([*command, str(task_path)])
+        whole = {**task, "result": str(result_path), "watch_stdin": True}
+        task_path.write_text(json.dumps(whole), encoding="utf-8")
+        # What a killed Blender leaves in its temporary folder goes with ours.
+        environment = {**os.environ, "TMPDIR": scratch, "TEMP": scratch, "TMP": scratch}
+        process = start([*command, str(task_path)], env=environment)
         tail: deque[str] = deque(maxlen=30)
         reader = threading.Thread(target=_read, args=(process, tail, progress.emit), daemon=True)
         reader.start()

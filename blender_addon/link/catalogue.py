@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from .errors import AnimaticError
+from ..errors import AnimaticError
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
 CARD = "animatic.json"

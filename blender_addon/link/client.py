@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import AnimaticError
+from ..errors import AnimaticError
 
 PROTOCOL = 1
 PNG = "image/png"

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from ..errors import AnimaticError
 from . import child_process
 from .client import EngineClient
-from .errors import AnimaticError
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_VARIABLE = "ANIMATIC_ENGINE_PYTHON"

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from ..errors import AnimaticError
 from ..shot.request import build_request, canonical_json, check_asked, seeds_for
 from ..shot.take_folder import OutputFolder, frame_files
 from .background import blender_command, run_task
 from .catalogue import Checkpoint, find_checkpoint
 from .engine_process import EngineProcess
-from .errors import AnimaticError
 from .job import run_job
 from .progress import OnEvent, Progress
 

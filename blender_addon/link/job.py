@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from ..errors import AnimaticError, Cancelled
 from ..shot.take_folder import OutputFolder
 from .client import EngineClient
-from .errors import AnimaticError, Cancelled
 from .progress import Progress
 
 

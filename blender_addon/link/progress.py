@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .errors import Cancelled
+from ..errors import Cancelled
 
 OnEvent = Callable[[dict], None]
 

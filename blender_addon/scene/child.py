@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -40,11 +41,23 @@ def emit(event: dict) -> None:
     print(f"@animatic {json.dumps(event)}", flush=True)
 
 
+def end_with_parent() -> None:
+    """End this process when the one that holds our standard input does, however that ends."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main(arguments: list[str]) -> int:
     """Run the task that the last of ``arguments`` names; return the exit code."""
     tasks = load_package()
-    errors = importlib.import_module(f"{PACKAGE}.blender_addon.link.errors")
+    errors = importlib.import_module(f"{PACKAGE}.blender_addon.errors")
     task = tasks.read_task(Path(arguments[-1]))
+    if task.get("watch_stdin"):
+        end_with_parent()
     try:
         result, code = tasks.run_task(task, emit), 0
     except errors.AnimaticError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..link.errors import AnimaticError
+from ..errors import AnimaticError
 
 
 class SceneError(AnimaticError):

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from ..link.errors import AnimaticError, Cancelled
+from ..errors import AnimaticError, Cancelled
 from ..link.generate import Outcome
 
 PHASES = {

@@ -2,7 +2,7 @@
 
 import bpy
 
-from ..link.errors import AnimaticError
+from ..errors import AnimaticError
 from . import session
 from .job import State
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..link.errors import AnimaticError
+from ..errors import AnimaticError
 
 DEFAULT_PATTERN = "//animatic/{file}"
 _FORBIDDEN = '<>:"/\\|?*'

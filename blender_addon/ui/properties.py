@@ -2,8 +2,8 @@
 
 import bpy
 
+from ..errors import AnimaticError
 from ..link.catalogue import list_checkpoints
-from ..link.errors import AnimaticError
 
 # No postponed annotations here: Blender reads them as the properties themselves.
 

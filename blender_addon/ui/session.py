@@ -13,9 +13,8 @@ from pathlib import Path
 import bpy
 from bpy.app.handlers import persistent
 
-from ..link.errors import AnimaticError
+from ..errors import AnimaticError
 from ..link.generate import GenerateSettings, Generation
-from ..scene.errors import SceneError
 from ..scene.shots import find_shots
 from ..scene.strip import place_takes
 from .job import Job, State, Status
@@ -229,7 +228,7 @@ def _conclude(job: Job) -> None:
         return
     try:
         edit, _ = place_takes(scene, outcome.shot["shot"], outcome.frames())
-    except (SceneError, AnimaticError) as error:
+    except AnimaticError as error:
         shown.notes.append(f"No strip was added: {error}")
         return
     subject = "The strip is" if len(outcome.takes) == 1 else "The strips are"

@@ -7,7 +7,7 @@ from fractions import Fraction
 import bpy
 import numpy as np
 import pytest
-from animatic.blender_addon.link.errors import AnimaticError
+from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.scene import depth_guide
 from animatic.blender_addon.scene.gl_probe import can_render_with_gl
 from animatic.blender_addon.shot.depth import decode_depth

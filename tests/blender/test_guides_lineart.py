@@ -8,7 +8,7 @@ from itertools import pairwise
 import bpy
 import numpy as np
 import pytest
-from animatic.blender_addon.link.errors import AnimaticError
+from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.scene.lineart_guide import render_lineart
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Vector

@@ -7,7 +7,7 @@ from fractions import Fraction
 import bpy
 import numpy as np
 import pytest
-from animatic.blender_addon.link.errors import AnimaticError
+from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.scene.depth_guide import measure_z, prepare_depth
 from animatic.blender_addon.scene.simulations import play_simulations
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import bpy
 import pytest
-from animatic.blender_addon.link.errors import AnimaticError
+from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.scene.find_keyframes import find_keyframes
 from animatic.blender_addon.scene.shots import choose_shot, find_shots
 

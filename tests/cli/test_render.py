@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -129,6 +130,25 @@ def test_ctrl_c_leaves_nothing_behind(long_run, phase):
     assert process.wait(timeout=60) == 130
     assert not out.parent.exists()
     assert processes_of(own) == {}
+
+
+@pytest.mark.parametrize("phase", ["guides", "sampling"])
+def test_no_child_outlives_a_run_that_is_killed(long_run, phase):
+    process, own, out = long_run
+    wait_for(process, phase)
+    scratch = [line for line in processes_of(process_scratch()).values() if "child.py" in line]
+    assert scratch or phase == "sampling"
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while processes_of(own) or set(scratch) & set(processes_of(process_scratch()).values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert not out.exists()
+
+
+def process_scratch() -> Path:
+    return Path(tempfile.gettempdir()) / "animatic-"
 
 
 def test_an_engine_that_dies_is_told_in_a_sentence(long_run):

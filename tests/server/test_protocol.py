@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.link.client import EngineClient, EngineRefused, ProtocolMismatch
-from animatic.blender_addon.link.errors import AnimaticError
 from animatic.blender_addon.shot.request import build_request, request_hash
 
 from .conftest import make_request, write_guide

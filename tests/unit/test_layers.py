@@ -28,9 +28,7 @@ def imported(file: Path) -> Iterator[str]:
 
 
 def test_relative_imports_are_resolved():
-    assert "animatic.blender_addon.link.errors.AnimaticError" in imported(
-        ADDON / "shot" / "errors.py"
-    )
+    assert "animatic.blender_addon.errors.AnimaticError" in imported(ADDON / "shot" / "errors.py")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ADDON)))

@@ -73,7 +73,7 @@ with harness.extension() as session:
     assert FakeGeneration.made[-1].settings.shot == "Close"
 
     # an error of the engine's is the operator's error, in its own words
-    errors = __import__(f"{harness.MODULE}.blender_addon.link.errors", fromlist=["AnimaticError"])
+    errors = __import__(f"{harness.MODULE}.blender_addon.errors", fromlist=["AnimaticError"])
     FakeGeneration.fails_with = errors.AnimaticError("The engine has ended.")
     assert "The engine has ended." in refusal()
     assert session.status().message == "The engine has ended."

@@ -90,7 +90,7 @@ class FakeGeneration:
 
     def run(self, on_event):
         generate = importlib.import_module(f"{MODULE}.blender_addon.link.generate")
-        errors = importlib.import_module(f"{MODULE}.blender_addon.link.errors")
+        errors = importlib.import_module(f"{MODULE}.blender_addon.errors")
         self.saw_copy = self.settings.blend.is_file()
         on_event({"phase": "sampling", "done": 3, "of": 20, "text": ""})
         assert self.let_go.wait(30)

@@ -8,9 +8,9 @@ import harness
 import numpy as np
 
 with harness.extension():
-    ui = f"{harness.MODULE}.blender_addon"
     strips, png, timing = (
-        importlib.import_module(f"{ui}.{name}") for name in ("scene.strip", "shot.png", "shot.timing")
+        importlib.import_module(f"{harness.MODULE}.blender_addon.{name}")
+        for name in ("scene.strip", "shot.png", "shot.timing")
     )
 
     def made(name: str, takes: int, clip: object):
