@@ -1,6 +1,6 @@
 """Pictures to latents and back, for the two kinds of autoencoder that checkpoints have."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -10,7 +10,7 @@ VAE_CLASSES: dict[str, Any] = {
     "AutoencoderKL": AutoencoderKL,
     "AutoencoderTiny": AutoencoderTiny,
 }
-Vae = AutoencoderKL | AutoencoderTiny
+Vae: TypeAlias = AutoencoderKL | AutoencoderTiny
 
 
 def encode(
