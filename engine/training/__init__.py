@@ -1,0 +1,1 @@
+"""Trains blockout-mini, and SparseCtrl encoders at any size."""

@@ -1,0 +1,151 @@
+"""Words for blockouts: what is in a scene, said in varied English.
+
+The same tables name things for the caption and give the tokenizer its vocabulary.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SHAPES: dict[str, tuple[str, ...]] = {
+    "box": ("box", "block", "crate"),
+    "sphere": ("sphere", "ball"),
+    "cylinder": ("cylinder", "column", "drum"),
+    "cone": ("cone",),
+    "wedge": ("wedge", "ramp"),
+}
+COLOURS: dict[str, tuple[str, ...]] = {
+    "red": ("red",),
+    "orange": ("orange",),
+    "yellow": ("yellow",),
+    "green": ("green",),
+    "blue": ("blue",),
+    "purple": ("purple", "violet"),
+    "white": ("white",),
+    "grey": ("grey", "gray"),
+}
+GROUNDS: dict[str, tuple[str, ...]] = {
+    "grass": ("on grass", "on a lawn", "on a green meadow"),
+    "sand": ("on sand", "in a desert", "on a sandy beach"),
+    "snow": ("on snow", "in the snow", "on a snowy field"),
+    "asphalt": ("on asphalt", "on a dark road", "on tarmac"),
+    "earth": ("on brown earth", "on dirt", "on red soil"),
+}
+LIGHTS: dict[str, tuple[str, ...]] = {
+    "noon": ("at noon", "in bright sunlight", "on a sunny day", "under a blue sky"),
+    "sunset": ("at sunset", "at golden hour", "in warm evening light", "under an orange sky"),
+    "night": ("at night", "in moonlight", "under a dark night sky"),
+    "overcast": ("on an overcast day", "under a cloudy sky", "in soft grey light"),
+    "fog": ("in fog", "on a foggy morning", "in thick mist"),
+}
+MOVES: dict[str, tuple[str, ...]] = {
+    "static": ("static camera", "locked-off shot", "still camera"),
+    "dolly in": ("dolly in", "the camera moves closer", "push in"),
+    "dolly out": ("dolly out", "the camera moves back", "pull back"),
+    "truck left": ("truck left", "the camera slides left"),
+    "truck right": ("truck right", "the camera slides right"),
+    "pan left": ("pan left", "the camera pans left"),
+    "pan right": ("pan right", "the camera pans right"),
+    "tilt up": ("tilt up", "the camera tilts up"),
+    "tilt down": ("tilt down", "the camera tilts down"),
+    "orbit left": ("orbit left", "the camera orbits left"),
+    "orbit right": ("orbit right", "the camera orbits right"),
+    "crane up": ("crane up", "the camera rises"),
+    "crane down": ("crane down", "the camera sinks"),
+    "zoom in": ("zoom in", "the lens zooms in"),
+    "zoom out": ("zoom out", "the lens zooms out"),
+}
+SHAPE_NAMES = tuple(SHAPES)
+COLOUR_NAMES = tuple(COLOURS)
+GROUND_NAMES = tuple(GROUNDS)
+LIGHT_NAMES = tuple(LIGHTS)
+MOVE_NAMES = tuple(MOVES)
+
+_NUMBERS = ("no", "a", "two", "three", "four", "five", "six", "seven", "eight")
+_CITIES = ("a city of {}", "a small town of {}", "rows of {}", "a street of {}")
+_CITY_NOUNS = ("blocks", "buildings", "towers", "boxes")
+_OPENINGS = ("", "", "", "a blockout of ", "a simple scene of ", "a 3d render of ")
+_SPEEDS = ("", "", "slow ", "smooth ")
+_PLURALS = {"box": "boxes"}
+
+
+@dataclass(frozen=True)
+class SceneWords:
+    """What a caption may name; every string is a key of the tables above.
+
+    ``things`` lists (colour, shape) per object. ``moving`` is an index into it, or None.
+    """
+
+    things: tuple[tuple[str, str], ...]
+    ground: str
+    light: str
+    move: str | None
+    city: bool = False
+    moving: int | None = None
+
+
+def plural(noun: str) -> str:
+    """The plural of a shape's noun."""
+    return _PLURALS.get(noun, noun + "s")
+
+
+def _listed(parts: Sequence[str]) -> str:
+    if len(parts) == 1:
+        return parts[0]
+    return ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _things(words: SceneWords, rng: random.Random) -> str:
+    counts: dict[tuple[str, str], int] = {}
+    for thing in words.things:
+        counts[thing] = counts.get(thing, 0) + 1
+    if words.city:
+        colours = list(dict.fromkeys(colour for colour, _ in counts))
+        named = " and ".join(rng.choice(COLOURS[colour]) for colour in colours)
+        return rng.choice(_CITIES).format(f"{named} {rng.choice(_CITY_NOUNS)}")
+    parts = []
+    for (colour, shape), count in counts.items():
+        colour_word, noun = rng.choice(COLOURS[colour]), rng.choice(SHAPES[shape])
+        if count == 1:
+            parts.append(f"{'an' if colour_word[0] in 'aeiou' else 'a'} {colour_word} {noun}")
+        else:
+            parts.append(f"{_NUMBERS[count]} {colour_word} {plural(noun)}")
+    rng.shuffle(parts)
+    return _listed(parts)
+
+
+def caption(words: SceneWords, rng: random.Random) -> str:
+    """One caption for a scene, in one of many wordings."""
+    ground, light = rng.choice(GROUNDS[words.ground]), rng.choice(LIGHTS[words.light])
+    text = rng.choice(_OPENINGS) + _things(words, rng)
+    if rng.random() < 0.15:
+        text = f"{light}, {text} {ground}"
+    else:
+        text = f"{text} {ground}{', ' if rng.random() < 0.3 else ' '}{light}"
+    if words.moving is not None and not words.city:
+        colour, shape = words.things[words.moving]
+        text += f", the {colour} {SHAPES[shape][0]} moves"
+    if words.move is not None and rng.random() < 0.9:
+        text += f", {rng.choice(_SPEEDS)}{rng.choice(MOVES[words.move])}"
+    return text
+
+
+def random_words(rng: random.Random) -> SceneWords:
+    """Any combination the tables allow (for the tokenizer's vocabulary, and for tests)."""
+    things = tuple(
+        (rng.choice(COLOUR_NAMES), rng.choice(SHAPE_NAMES)) for _ in range(rng.randint(1, 5))
+    )
+    return SceneWords(
+        things=things,
+        ground=rng.choice(GROUND_NAMES),
+        light=rng.choice(LIGHT_NAMES),
+        move=rng.choice(MOVE_NAMES),
+        city=rng.random() < 0.2,
+        moving=0 if rng.random() < 0.2 else None,
+    )
+
+
+def vocabulary_corpus(seed: int = 0, captions: int = 4000) -> list[str]:
+    """Captions that between them use every word of the tables; the tokenizer is trained on them."""
+    rng = random.Random(seed)
+    return [caption(random_words(rng), rng) for _ in range(captions)]

@@ -1,0 +1,108 @@
+"""What the diffusion stages share: noising, the loss, one prediction, and sampling for grids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+
+@dataclass
+class Control:
+    """A condition encoder and what it is to hold the clip to.
+
+    ``condition`` is [b, channels, f, h, w] (pixels in [0, 1], or latents), zero on frames without a
+    guide; ``mask`` is [b, 1, f, h, w], one on frames with a guide.
+    """
+
+    encoder: SparseControlNetModel
+    condition: Tensor
+    mask: Tensor
+
+
+def tokens(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
+    """Token ids [b, length], padded and cut as the sampling pipeline does."""
+    return tokenizer(
+        list(captions), padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+def predict(
+    unet: nn.Module, noisy: Tensor, time: Tensor, text: Tensor, control: Control | None
+) -> Tensor:
+    """The prediction for ``noisy`` [b, 4, f, h, w] at ``time`` [b] under ``text`` [b, l, d].
+
+    ``unet`` is an image model where f is 1, a motion model otherwise. The encoder never sees the
+    noisy latents: SparseControlNetModel puts zeros in their place (SparseCtrl, section 3.2).
+    """
+    frames = noisy.shape[2]
+    text_per_frame = text.repeat_interleave(frames, dim=0)
+    residuals: dict = {}
+    if control is not None:
+        down, middle = control.encoder(
+            noisy,
+            time,
+            encoder_hidden_states=text_per_frame,
+            controlnet_cond=control.condition,
+            conditioning_mask=control.mask,
+            return_dict=False,
+        )
+        residuals = {
+            "down_block_additional_residuals": tuple(down),
+            "mid_block_additional_residual": middle,
+        }
+    if frames == 1:
+        return unet(noisy[:, :, 0], time, text, return_dict=False, **residuals)[0][:, :, None]
+    return unet(noisy, time, text_per_frame, return_dict=False, **residuals)[0]
+
+
+def noisy_and_target(
+    scheduler: DDIMScheduler, clean: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents [b, ...] -> (noisy latents, timesteps [b], what the model should predict)."""
+    steps = scheduler.config.num_train_timesteps
+    # One draw per equal part of the schedule: less variance than independent draws.
+    count = len(clean)
+    parts = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    time = (parts * steps).long().clamp(max=steps - 1)
+    noise = torch.randn(clean.shape, generator=generator)
+    noisy = scheduler.add_noise(clean, noise, time)
+    if scheduler.config.prediction_type == "v_prediction":
+        return noisy, time, scheduler.get_velocity(clean, noise, time)
+    return noisy, time, noise
+
+
+def diffusion_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error in float32."""
+    return F.mse_loss(prediction.float(), target.float())
+
+
+@torch.no_grad()
+def sample(
+    unet: nn.Module,
+    scheduler: DDIMScheduler,
+    text: Tensor,
+    empty: Tensor,
+    start: Tensor,
+    control: Control | None,
+    steps: int = 20,
+    guidance: float = 3.0,
+) -> Tensor:
+    """Latents [b, 4, f, h, w] sampled from the noise ``start``; guidance as in the engine.
+
+    ``text`` is [b, l, d], ``empty`` [1, l, d] the empty prompt's encoding.
+    """
+    scheduler.set_timesteps(steps)
+    latents = start
+    for time in scheduler.timesteps:
+        step = time.expand(len(latents))
+        with torch.autocast("cpu", torch.bfloat16):
+            with_text = predict(unet, latents, step, text, control)
+            without = predict(unet, latents, step, empty.expand_as(text), control)
+        guided = without.float() + guidance * (with_text.float() - without.float())
+        latents = scheduler.step(guided, time, latents).prev_sample
+    return latents

@@ -1,0 +1,164 @@
+"""Stage image: text encoder and image model on single frames, and beside it, on part of the
+batches, the condition encoders of the pixel guides.
+
+SparseCtrl trains its encoders with everything else frozen. At this size the image model learns
+structure several times faster when it is guided part of the time, so the encoders start here,
+dense and on stills; stage sparsectrl goes on from them as the paper does.
+"""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from .data import Shards
+from .diffusion import Control, diffusion_loss, noisy_and_target, predict, sample, tokens
+from .loop import Loop, LoopConfig
+from .pictures import write_grid
+from .vae import Vae
+
+TEXT_DROPOUT = 0.1
+# How often a batch of stills is held to which guide.
+GUIDE_SHARES = {None: 0.2, "depth": 0.5, "lineart": 0.3}
+
+
+def pixel_condition(guide: Tensor) -> Tensor:
+    """A guide's frames [b, f, h, w] uint8 -> condition [b, 3, f, h, w] in [0, 1]."""
+    return (guide.float() / 255)[:, None].expand(-1, 3, -1, -1, -1)
+
+
+def drop_text(captions: list[str], rng: random.Random) -> list[str]:
+    """Captions, some of them empty, so that the model also learns to do without."""
+    return ["" if rng.random() < TEXT_DROPOUT else text for text in captions]
+
+
+class _Skipped(nn.Module):
+    """Stands in for a motion module on stills."""
+
+    def forward(self, hidden_states: Tensor, **_: object) -> Tensor:
+        return hidden_states
+
+
+def skip_motion(encoder: nn.Module) -> None:
+    """Take an encoder's motion modules out: on one frame they cost time and learn nothing."""
+    for block in encoder.down_blocks:
+        block.motion_modules = nn.ModuleList(_Skipped() for _ in block.motion_modules)
+
+
+@torch.no_grad()
+def start_condition_path(encoder: SparseControlNetModel, condition: Tensor) -> None:
+    """Scale an untrained encoder so that the guide's contrast arrives, and leaves, at unit size.
+
+    The usual start (torch's default layers, zeros at the end and zeros on every output) lets seven
+    layers shrink the contrast to nothing, and a short training never finds it. Here each layer of
+    the embedding is scaled to unit spread over the places of ``condition`` [b, c, 1, h, w], after
+    Mishkin and Matas 2016 (LSUV), and the outputs start small but not at zero.
+    """
+    embedding = encoder.controlnet_cond_embedding
+    features = torch.cat([condition, torch.ones_like(condition[:, :1])], dim=1)[:, :, 0]
+    layers = [embedding.conv_in, *embedding.blocks, embedding.conv_out]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        features = layer(features)
+        mean = features.mean(dim=(0, 2, 3))
+        spread = features.std(dim=(0, 2, 3)).clamp(min=1e-3)
+        layer.weight /= spread[:, None, None, None]
+        layer.bias -= mean / spread
+        features = (features - mean[:, None, None]) / spread[:, None, None]
+        features = F.silu(features) if layer is not embedding.conv_out else features
+    for output in (*encoder.controlnet_down_blocks, encoder.controlnet_mid_block):
+        nn.init.normal_(output.weight, std=0.3 / output.in_channels**0.5)
+
+
+def still_control(modules: Mapping[str, nn.Module], guide: str, batch: dict) -> Control:
+    """The control of a batch of stills by one guide on every frame."""
+    condition = pixel_condition(batch[guide])
+    return Control(modules[f"sparsectrl_{guide}"], condition, torch.ones_like(condition[:, :1]))
+
+
+class StillGrid:
+    """Draws the same few held-out scenes again and again while training goes on."""
+
+    def __init__(
+        self,
+        data: Shards,
+        vae: Vae,
+        tokenizer: CLIPTokenizer,
+        scheduler: DDIMScheduler,
+        folder: Path,
+        count: int = 10,
+    ):
+        self.vae, self.tokenizer, self.scheduler, self.folder = vae, tokenizer, scheduler, folder
+        self.batch = data.sample(random.Random(7), count)
+        text = "\n".join(self.batch["captions"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "captions.txt").write_text(text + "\n")
+
+    @torch.no_grad()
+    def __call__(self, modules: Mapping[str, nn.Module], step: int) -> None:
+        """Rows: truth, depth, held to depth, line-art, held to line-art, text alone."""
+        encoder = modules["text_encoder"]
+        text = encoder(tokens(self.tokenizer, self.batch["captions"])).last_hidden_state
+        empty = encoder(tokens(self.tokenizer, [""])).last_hidden_state
+        true = self.batch["latents"].float()
+        start = torch.randn(
+            (len(true), 4, 1, *true.shape[-2:]), generator=torch.Generator().manual_seed(1)
+        )
+        rows = [self.batch["colour"][:, 0].float() / 255]
+        for guide in ("depth", "lineart", None):
+            control = still_control(modules, guide, self.batch) if guide else None
+            if guide:
+                rows.append(self.batch[guide].float() / 255)
+            made = sample(modules["unet"], self.scheduler, text, empty, start, control)
+            made = made[:, :, 0] / self.vae.config.scaling_factor
+            rows.append(self.vae.decode(made).sample / 2 + 0.5)
+        write_grid(rows, self.folder / f"image_{step:06d}.png")
+
+
+def train_image(
+    modules: Mapping[str, nn.Module],
+    vae: Vae,
+    tokenizer: CLIPTokenizer,
+    scheduler: DDIMScheduler,
+    data: Shards,
+    held_out: Shards,
+    folder: Path,
+    config: LoopConfig,
+) -> Mapping[str, nn.Module]:
+    """Train ``unet``, ``text_encoder`` and the pixel guides' encoders; returns averaged weights.
+
+    ``data`` holds stills with fields latents, depth and lineart; ``held_out`` also colour.
+    """
+    rng = random.Random(config.seed)
+    noise = torch.Generator().manual_seed(config.seed)
+    guides = [g for g in GUIDE_SHARES if g is None or f"sparsectrl_{g}" in modules]
+    shares = [GUIDE_SHARES[guide] for guide in guides]
+
+    def loss_of(step: int) -> Tensor:
+        if step % 100 == 0:
+            data.refresh()
+        batch = data.sample(rng, config.batch)
+        flip = rng.random() < 0.5
+        # Both mirror images were encoded: the autoencoder is not exactly symmetric.
+        clean = batch["latents"][:, 1 if flip else 0].float()[:, :, None]
+        guide = rng.choices(guides, shares)[0]
+        if guide and flip:
+            batch[guide] = batch[guide].flip(-1)
+        ids = tokens(tokenizer, drop_text(batch["captions"], rng))
+        noisy, time, target = noisy_and_target(scheduler, clean, noise)
+        with torch.autocast("cpu", torch.bfloat16):
+            text = modules["text_encoder"](ids).last_hidden_state
+            control = still_control(modules, guide, batch) if guide else None
+            prediction = predict(modules["unet"], noisy, time, text, control)
+        return diffusion_loss(prediction, target)
+
+    loop = Loop(folder, "image", modules, config)
+    loop.run(loss_of, StillGrid(held_out, vae, tokenizer, scheduler, folder / "grids"))
+    return loop.average.modules

@@ -1,0 +1,188 @@
+"""The loop all stages share: steps within a time budget, averaged weights, resumable, with ETA."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .data import save_atomically
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How to take steps. The learning rate warms up, then falls along a cosine over the budget.
+
+    The budget is ``minutes`` of stepping, or ``steps`` where that is given and reached first.
+    """
+
+    minutes: float
+    learning_rate: float
+    batch: int
+    warmup: int = 100
+    average: float = 0.999
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    log_seconds: float = 20.0
+    save_seconds: float = 90.0
+    sample_seconds: float = 180.0
+    last_rate: float = 0.05
+    steps: int | None = None
+    seed: int = 0
+
+
+# The average is taken every so many steps: it costs a pass over all weights.
+_AVERAGE_EVERY = 4
+
+
+class Average:
+    """Exponential moving average of modules' weights, quick at first (1/step) and then slow."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], decay: float):
+        self.modules = {
+            n: copy.deepcopy(m).eval().requires_grad_(False) for n, m in modules.items()
+        }
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, modules: Mapping[str, nn.Module], step: int) -> None:
+        """Take in the weights after a step (most steps are skipped, and made up for)."""
+        if step % _AVERAGE_EVERY:
+            return
+        decay = min(self.decay, (1 + step) / (10 + step)) ** _AVERAGE_EVERY
+        for name, module in modules.items():
+            averaged = list(self.modules[name].parameters())
+            torch._foreach_lerp_(averaged, list(module.parameters()), 1 - decay)
+
+
+class Loop:
+    """Trains ``modules``; keeps everything needed to go on in ``folder/<stage>.pt``."""
+
+    def __init__(
+        self, folder: Path, stage: str, modules: Mapping[str, nn.Module], config: LoopConfig
+    ):
+        self.path, self.stage, self.config = folder / f"{stage}.pt", stage, config
+        self.modules = dict(modules)
+        self.step, self.elapsed = 0, 0.0
+        groups = [
+            {"params": [p for m in self.modules.values() for p in m.parameters() if p.dim() > 1]},
+            {
+                "params": [p for m in self.modules.values() for p in m.parameters() if p.dim() < 2],
+                "weight_decay": 0.0,
+            },
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups,
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.average = Average(self.modules, config.average)
+        if self.path.exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        state = torch.load(self.path, weights_only=True)
+        for name, module in self.modules.items():
+            module.load_state_dict(state["modules"][name])
+            self.average.modules[name].load_state_dict(state["average"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.elapsed = state["step"], state["elapsed"]
+
+    def save(self) -> None:
+        """Write the whole state."""
+        state = {
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "average": {name: m.state_dict() for name, m in self.average.modules.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+        }
+        save_atomically(state, self.path)
+
+    def _spent(self) -> float:
+        """The share of the budget that is used up, 1 at the end."""
+        by_steps = self.step / self.config.steps if self.config.steps else 0.0
+        return min(1.0, max(by_steps, self.elapsed / (60 * self.config.minutes)))
+
+    def _rate(self) -> float:
+        share = self._spent()
+        low = self.config.last_rate
+        cosine = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share))
+        return self.config.learning_rate * cosine * min(1.0, (self.step + 1) / self.config.warmup)
+
+    def run(
+        self,
+        loss_of: Callable[[int], Tensor],
+        sample: Callable[[Mapping[str, nn.Module], int], None] | None = None,
+    ) -> float:
+        """Step until the budget is spent; returns the last mean loss.
+
+        ``loss_of(step)`` gives a scalar; ``sample(averaged modules, step)`` is called now and then
+        to draw pictures. A loss that is not finite raises RuntimeError; the state on disk is then
+        the last good one.
+        """
+        config = self.config
+        parameters = [p for module in self.modules.values() for p in module.parameters()]
+        logged = saved = sampled = time.monotonic()
+        losses: list[float] = []
+        mean = math.nan
+        while self._spent() < 1:
+            began = time.monotonic()
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._rate()
+            loss = loss_of(self.step)
+            if not torch.isfinite(loss):
+                raise RuntimeError(
+                    f"Training stage {self.stage} lost its way at step {self.step}: the loss is "
+                    f"{loss.item()}. Lower the learning rate and start it again."
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+            self.optimizer.step()
+            self.step += 1
+            self.average.update(self.modules, self.step)
+            losses.append(loss.item())
+            now = time.monotonic()
+            self.elapsed += now - began
+            if now - logged > config.log_seconds:
+                mean = sum(losses) / len(losses)
+                self._log(mean, len(losses) / (now - logged))
+                losses, logged = [], now
+            if now - saved > config.save_seconds:
+                self.save()
+                saved = time.monotonic()
+            if sample is not None and now - sampled > config.sample_seconds:
+                sample(self.average.modules, self.step)
+                sampled = time.monotonic()
+        self.save()
+        if losses:
+            mean = sum(losses) / len(losses)
+        if sample is not None:
+            sample(self.average.modules, self.step)
+        return mean
+
+    def _log(self, loss: float, pace: float) -> None:
+        left = 60 * self.config.minutes - self.elapsed
+        record = {
+            "stage": self.stage,
+            "step": self.step,
+            "loss": round(loss, 5),
+            "steps_per_second": round(pace, 2),
+            "minutes_left": round(left / 60, 1),
+            "learning_rate": self._rate(),
+        }
+        with self.path.with_suffix(".jsonl").open("a") as log:
+            log.write(json.dumps(record) + "\n")
+        print(
+            f"{self.stage}: step {self.step}, loss {loss:.4f}, {pace:.2f} steps/s, "
+            f"{left / 60:.1f} min left",
+            flush=True,
+        )

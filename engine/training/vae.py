@@ -1,0 +1,128 @@
+"""Stage vae: the autoencoder, on crops of single frames."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, AutoencoderTiny
+from torch import Tensor, nn
+
+from .data import Shards
+from .loop import Loop, LoopConfig
+from .pictures import write_grid
+
+Vae = AutoencoderKL | AutoencoderTiny
+
+
+def encode(vae: Vae, pictures: Tensor) -> Tensor:
+    """Pictures [n, 3, h, w] in [-1, 1] -> raw latents [n, 4, h/8, w/8] (or their mean)."""
+    if isinstance(vae, AutoencoderTiny):
+        return vae.encode(pictures).latents
+    return vae.encode(pictures).latent_dist.mean
+
+
+def _slopes(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    return pictures.diff(dim=2), pictures.diff(dim=3)
+
+
+def reconstruction_loss(made: Tensor, true: Tensor) -> Tensor:
+    """Mean absolute error of the picture and of its differences at three scales.
+
+    Without the differences, edges of blocks come out soft; a perceptual network is not at hand
+    for a model that is trained from nothing.
+    """
+    loss = F.l1_loss(made, true)
+    for _ in range(3):
+        for a, b in zip(_slopes(made), _slopes(true), strict=True):
+            loss = loss + 0.5 * F.l1_loss(a, b)
+        made, true = F.avg_pool2d(made, 2), F.avg_pool2d(true, 2)
+    return loss
+
+
+@torch.no_grad()
+def start_from_means(vae: AutoencoderTiny, pictures: Tensor) -> None:
+    """Set weights so that the untrained model already encodes each 8x8 block's mean colour.
+
+    Three channels carry colour unchanged through both halves; in the latents it is whitened over
+    ``pictures`` ([n, 3, h, w] in [0, 1]). All other weights stay random, and learn the detail.
+    """
+    blocks = F.avg_pool2d(pictures, 8).permute(0, 2, 3, 1).reshape(-1, 3)
+    mean = blocks.mean(dim=0)
+    values, axes = torch.linalg.eigh(torch.cov(blocks.T))
+    white = (axes / values.sqrt()).T  # rows: one latent channel each
+    half_box = torch.tensor([0.0, 0.5, 0.5])
+    for layers in (vae.encoder.layers, vae.decoder.layers):
+        for module in layers:
+            if isinstance(module, nn.Conv2d):
+                kernel = torch.zeros(3, 3)
+                if module.stride == (2, 2):
+                    kernel = torch.outer(half_box, half_box)
+                else:
+                    kernel[1, 1] = 1.0
+                module.weight[:3] = 0
+                for channel in range(3):
+                    module.weight[channel, channel] = kernel
+                if module.bias is not None:
+                    module.bias[:3] = 0
+            elif hasattr(module, "conv"):
+                nn.init.zeros_(module.conv[-1].weight[:3])
+                nn.init.zeros_(module.conv[-1].bias[:3])
+    to_latent, from_latent = vae.encoder.layers[-1], vae.decoder.layers[0]
+    to_latent.weight[:3] = 0
+    to_latent.weight[:3, :3, 1, 1] = white
+    to_latent.bias[:3] = -white @ mean
+    from_latent.weight[:3] = 0
+    from_latent.weight[:3, :3, 1, 1] = torch.linalg.inv(white)
+    from_latent.bias[:3] = mean
+
+
+def train_vae(vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: int) -> Vae:
+    """Train on crops of ``crop`` pixels; returns the averaged model, its scaling factor set."""
+    rng = random.Random(config.seed)
+    noise = torch.Generator().manual_seed(config.seed)
+
+    def pictures(count: int, chooser: random.Random) -> Tensor:
+        return data.sample(chooser, count)["colour"][:, 0].float() / 127.5 - 1
+
+    if isinstance(vae, AutoencoderTiny):
+        start_from_means(vae, pictures(256, rng) / 2 + 0.5)
+
+    def batch(count: int) -> Tensor:
+        whole = pictures(count, rng)
+        top, left = (rng.randint(0, (whole.shape[2] - crop) // 8) * 8 for _ in range(2))
+        whole = whole[:, :, top : top + crop, left : left + crop]
+        whole = whole.flip(3) if rng.random() < 0.5 else whole
+        return whole.contiguous(memory_format=torch.channels_last)
+
+    def loss_of(step: int) -> Tensor:
+        if step % 200 == 0:
+            data.refresh()
+        true = batch(config.batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = encode(vae, true)
+            # Noise makes the decoder smooth, so that it forgives what diffusion gets wrong.
+            jitter = 0.05 * torch.randn(latents.shape, generator=noise)
+            made = vae.decode(latents + jitter).sample
+        # A light pull keeps the latents from drifting apart in spread.
+        return reconstruction_loss(made.float(), true) + 1e-3 * latents.float().pow(2).mean()
+
+    fixed = pictures(8, random.Random(1))
+
+    @torch.no_grad()
+    def sample(averaged: Mapping[str, nn.Module], step: int) -> None:
+        made = averaged["vae"].decode(encode(averaged["vae"], fixed)).sample
+        error = (made - fixed).abs().mean().item() / 2
+        print(f"vae: mean absolute error {error:.4f} of the value range", flush=True)
+        write_grid([fixed / 2 + 0.5, made / 2 + 0.5], folder / "grids" / f"vae_{step:06d}.png")
+
+    vae.to(memory_format=torch.channels_last)
+    loop = Loop(folder, "vae", {"vae": vae}, config)
+    sample(loop.average.modules, loop.step)
+    loop.run(loss_of, sample)
+    trained = loop.average.modules["vae"]
+    with torch.no_grad():
+        spread = encode(trained, pictures(256, random.Random(2))).std().item()
+    trained.register_to_config(scaling_factor=1 / spread)
+    return trained

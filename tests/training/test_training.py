@@ -1,0 +1,163 @@
+"""Checkpoints of the small model, and that training it a little works and loads."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from animatic.engine.training import architecture, captions  # noqa: E402
+from animatic.engine.training.architecture import SIZES, build_untrained  # noqa: E402
+from animatic.engine.training.clips import motion_model, sparse_control  # noqa: E402
+from animatic.engine.training.data import Shards  # noqa: E402
+from animatic.engine.training.diffusion import (  # noqa: E402
+    diffusion_loss,
+    noisy_and_target,
+    predict,
+    tokens,
+)
+from animatic.engine.training.loop import Loop, LoopConfig  # noqa: E402
+from animatic.engine.training.train import STAGES, Run, export, render_data  # noqa: E402
+from diffusers import (  # noqa: E402
+    AutoencoderKL,
+    DDIMScheduler,
+    MotionAdapter,
+    UNet2DConditionModel,
+    UNetMotionModel,
+)
+from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel  # noqa: E402
+from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
+
+# Smaller still than "tiny", whose size other tests rely on.
+SMALL = replace(SIZES["tiny"], name="small", native=32, frames=4, widths=(16, 32), heads=2)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_untrained_checkpoint_loads_with_plain_classes(tmp_path):
+    state = torch.get_rng_state()
+    build_untrained(tmp_path / "a", seed=1, tiny=True)
+    assert torch.equal(state, torch.get_rng_state())
+    folder = tmp_path / "a"
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    adapter = MotionAdapter.from_pretrained(folder / "motion_adapter")
+    UNetMotionModel.from_unet2d(unet, adapter)
+    AutoencoderKL.from_pretrained(folder / "vae")
+    DDIMScheduler.from_pretrained(folder / "scheduler")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    assert text.config.vocab_size == len(tokenizer) <= 4000
+    about = json.loads((folder / "animatic.json").read_text())
+    assert set(about["guides"]) == {"depth", "lineart", "render"}
+    for name in about["guides"].values():
+        SparseControlNetModel.from_pretrained(folder / name)
+
+    build_untrained(tmp_path / "b", seed=1, tiny=True)
+    for file in folder.rglob("*.safetensors"):
+        same = tmp_path / "b" / file.relative_to(folder)
+        assert file.read_bytes() == same.read_bytes(), f"{file.name} is not a function of the seed"
+
+
+def test_tokenizer_knows_the_captions_and_spells_the_rest():
+    size = SIZES["mini"]
+    tokenizer = architecture.build_tokenizer(size)
+    for text in captions.vocabulary_corpus(seed=99, captions=200):
+        pieces = tokenizer.tokenize(text)
+        words = text.replace("3d", "3 d").replace(",", " , ").replace("-", " - ").split()
+        assert len(pieces) == len(words), f"a word of {text!r} is not a token of its own"
+        assert len(pieces) + 2 <= size.text_length
+    assert tokenizer.decode(tokenizer("zebra é").input_ids, skip_special_tokens=True) == "zebra é"
+
+
+def test_mini_model_fits_its_limits():
+    size = SIZES["mini"]
+    parts = architecture.build_parts(size, architecture.build_tokenizer(size))
+    assert sum(p.numel() for part in parts.values() for p in part.parameters()) * 2 <= 50e6
+
+
+def test_silent_motion_modules_leave_the_image_model_alone():
+    torch.manual_seed(0)
+    unet = architecture.build_unet(SMALL).eval()
+    video = motion_model(unet, architecture.build_motion_adapter(SMALL)).eval()
+    noisy, text = torch.randn(1, 4, 4, 4, 4), torch.randn(1, 5, SMALL.text_width)
+    time = torch.tensor([500])
+    with torch.no_grad():
+        clip = predict(video, noisy, time, text, None)
+        frames = [predict(unet, noisy[:, :, k : k + 1], time, text, None) for k in range(4)]
+    assert torch.allclose(clip, torch.cat(frames, dim=2), atol=1e-5)
+
+
+def test_frames_without_keyframe_are_empty_and_masked():
+    encoder = architecture.build_sparsectrl(SMALL, "depth")
+    batch = {"depth": torch.full((2, 4, 32, 32), 200, dtype=torch.uint8)}
+    control = sparse_control(encoder, "depth", batch, [0, 3])
+    assert control.condition.shape == (2, 3, 4, 32, 32)
+    assert control.mask[:, :, [0, 3]].eq(1).all()
+    assert control.mask[:, :, [1, 2]].eq(0).all()
+    assert control.condition[:, :, [1, 2]].eq(0).all()
+
+
+def test_loop_goes_on_where_it_stopped(tmp_path):
+    data = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    target = data @ torch.tensor([[1.0], [2.0], [3.0]])
+
+    def train(steps: int) -> tuple[Loop, float]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 1)
+        config = LoopConfig(minutes=5, learning_rate=0.1, batch=1, warmup=1, steps=steps)
+        loop = Loop(tmp_path, "line", {"line": model}, config)
+        return loop, loop.run(lambda _: (model(data) - target).square().mean())
+
+    _, early = train(5)
+    loop, late = train(60)
+    assert loop.step == 60
+    assert late < early / 2
+
+
+def test_all_stages_train_and_export(tmp_path):
+    run = Run(tmp_path, SMALL, minutes=5, stills=0, clips=1, steps=4, batch=4, crop=32)
+    render_data(run)
+    (tmp_path / "stills").symlink_to(tmp_path / "held_out" / "stills")
+    STAGES["vae"](run)
+    STAGES["encode"](run)
+    STAGES["image"](replace(run, steps=40, batch=8))
+    clips = replace(run, batch=1)
+    for stage in ("motion", "sparsectrl-depth", "sparsectrl-render"):
+        STAGES[stage](clips)
+    assert torch.load(tmp_path / "image.pt", weights_only=True)["step"] == 40
+
+    # The image stage has learned something: on the same noise its error is below the start's.
+    latents = Shards(tmp_path / "stills", ("latents",)).sample(random.Random(0), 32)["latents"]
+    tokenizer, scheduler = run.tokenizer(), architecture.build_scheduler(SMALL)
+    losses = []
+    for folder in (tmp_path / "nothing", tmp_path):
+        stage = replace(run, folder=folder)
+        unet, encoder = stage.part("unet", False), stage.part("text_encoder", False)
+        with torch.no_grad():
+            text = encoder(tokens(tokenizer, [""])).last_hidden_state.expand(32, -1, -1)
+            clean = latents[:, 0].float()[:, :, None]
+            noise = torch.Generator().manual_seed(0)
+            noisy, time, target = noisy_and_target(scheduler, clean, noise)
+            losses.append(diffusion_loss(predict(unet, noisy, time, text, None), target).item())
+    assert losses[1] < 0.8 * losses[0]
+
+    export(run, tmp_path / "out", guidance=4.0)
+    about = json.loads((tmp_path / "out" / "animatic.json").read_text())
+    assert about["guides"] == {
+        "depth": "sparsectrl_depth",
+        "lineart": "sparsectrl_lineart",
+        "render": "sparsectrl_rgb",
+    }
+    assert about["defaults"]["guidance"] == 4.0
+    unet = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")
+    adapter = MotionAdapter.from_pretrained(tmp_path / "out" / "motion_adapter")
+    UNetMotionModel.from_unet2d(unet, adapter)
