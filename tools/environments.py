@@ -108,7 +108,7 @@ def set_up(name: str, torch: str) -> None:
     pip += ["--disable-pip-version-check"]
     if name == "engine":
         install_torch(pip, torch)
-    print(f"[{name}] installing {environment.requirements[1].rpartition('/')[2]}")
+    print(f"[{name}] installing what pyproject.toml lists for it")
     subprocess.run([*pip, *environment.requirements], check=True)
     stamp.write_text(wanted, encoding="utf-8")
     print(f"[{name}] ready after {time.monotonic() - began:.0f} s")

@@ -8,7 +8,6 @@ Each guide stands above the frame that it holds; a frame without one is held by 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -24,8 +23,9 @@ def main() -> int:
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--columns", type=int, default=8, help="frames to show (default: 8)")
     options = parser.parse_args()
-    guides = json.loads((options.run / "request.json").read_text())["shot"]["guides"]
-    by_frame = {guide["clip_frame"]: options.run / "guides" / guide["file"] for guide in guides}
+    # A guide bears the number of the frame that it holds, counted from 1.
+    guides = sorted((options.run / "guides").glob("*_[0-9][0-9][0-9][0-9].png"))
+    by_frame = {int(guide.stem[-4:]) - 1: guide for guide in guides}
     frames = sorted((options.run / "frames").glob("*.png"))
     picture = draw(frames, by_frame, shown_frames(len(frames), set(by_frame), options.columns))
     options.picture.parent.mkdir(parents=True, exist_ok=True)
