@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -128,7 +129,7 @@ def build_tokenizer(size: ModelSize, corpus: Iterable[str] | None = None) -> CLI
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(
         vocab={token: index for index, token in enumerate(dict.fromkeys(tokens))},
-        merges=merges,
+        merges=merges,  # type: ignore[arg-type]  # pairs are taken; its annotation forgets them
         model_max_length=size.text_length,
     )
 
@@ -271,7 +272,7 @@ def description(size: ModelSize, guides: Iterable[str], guidance: float = 3.0) -
 def write_checkpoint(
     folder: Path,
     size: ModelSize,
-    parts: dict[str, nn.Module],
+    parts: dict[str, Any],
     tokenizer: CLIPTokenizer,
     guidance: float = 3.0,
 ) -> None:

@@ -1,6 +1,6 @@
 """Command line of the training: one stage after another, each resumable.
 
-python -m animatic.engine.training.cli STAGE --folder train --minutes 30
+animatic train STAGE --folder train --minutes 30
 """
 
 import argparse
@@ -14,7 +14,7 @@ from .train import STAGES, Run, export, measure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options (used by ``animatic train`` too)."""
+    """Declare the options."""
     parser.add_argument(
         "stage", choices=[*STAGES, "measure", "export"], help="what to do, in this order"
     )
@@ -64,7 +64,9 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description="Train blockout-mini, or a model like it.")
+    parser = argparse.ArgumentParser(
+        prog="animatic train", description="Train blockout-mini, or a model like it."
+    )
     add_arguments(parser)
     return main(parser.parse_args())
 

@@ -97,9 +97,9 @@ class ClipGrid:
             pictures = self.vae.decode(flat).sample / 2 + 0.5
             made.append(pictures.unflatten(0, (len(latents), frames)))
         rows = []
-        for clip in range(len(latents)):
-            rows.append(self.batch["colour"][clip].float() / 255)
-            rows += [pictures[clip] for pictures in made]
+        for index in range(len(latents)):
+            rows.append(self.batch["colour"][index].float() / 255)
+            rows += [pictures[index] for pictures in made]
         write_grid([row[:: max(1, frames // 8)] for row in rows], self.path(step))
 
 

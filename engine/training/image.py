@@ -9,6 +9,7 @@ dense and on stills; stage sparsectrl goes on from them as the paper does.
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +46,7 @@ class _Skipped(nn.Module):
         return hidden_states
 
 
-def skip_motion(encoder: nn.Module) -> None:
+def skip_motion(encoder: Any) -> None:
     """Take an encoder's motion modules out: on one frame they cost time and learn nothing."""
     for block in encoder.down_blocks:
         block.motion_modules = nn.ModuleList(_Skipped() for _ in block.motion_modules)

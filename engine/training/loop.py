@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Average:
     """Exponential moving average of modules' weights, quick at first (1/step) and then slow."""
 
     def __init__(self, modules: Mapping[str, nn.Module], decay: float):
-        self.modules = {
+        self.modules: dict[str, Any] = {
             n: copy.deepcopy(m).eval().requires_grad_(False) for n, m in modules.items()
         }
         self.decay = decay
@@ -56,7 +57,7 @@ class Average:
             return
         decay = min(self.decay, (1 + step) / (10 + step)) ** _AVERAGE_EVERY
         for name, module in modules.items():
-            averaged = list(self.modules[name].parameters())
+            averaged: list[Tensor] = list(self.modules[name].parameters())
             torch._foreach_lerp_(averaged, list(module.parameters()), 1 - decay)
 
 
@@ -69,7 +70,7 @@ class Loop:
         self.path, self.stage, self.config = folder / f"{stage}.pt", stage, config
         self.modules = dict(modules)
         self.step, self.elapsed = 0, 0.0
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for m in self.modules.values() for p in m.parameters() if p.dim() > 1]},
             {
                 "params": [p for m in self.modules.values() for p in m.parameters() if p.dim() < 2],

@@ -210,7 +210,7 @@ def trace(scene: Scene, direction: Tensor) -> Hits:
             # A normal is a covector: it goes through the inverse transpose, rotation / half.
             world = torch.einsum("kj,kij->ki", local, matrix)
             world = world / world.norm(dim=-1, keepdim=True).clamp(min=1e-9)
-            index = tuple(part[nearer] for part in index)
+            index = index[0][nearer], index[1][nearer], index[2][nearer]
             distance[index] = t[nearer]
             ident[index] = slot + 1
             normal[index] = world[nearer]

@@ -7,7 +7,9 @@ weights each stage has finished (float32), ``<stage>.pt`` what a stage needs to 
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +45,7 @@ class Run:
     batch: int | None = None
     learning_rate: float | None = None
 
-    def config(self, learning_rate: float, batch: int, **more: float) -> LoopConfig:
+    def config(self, learning_rate: float, batch: int, **more: Any) -> LoopConfig:
         """The loop's settings: a stage's own, but for what was asked for."""
         config = LoopConfig(
             self.minutes, learning_rate, batch, steps=self.steps, seed=self.seed, **more
@@ -60,7 +62,7 @@ class Run:
         """The tokenizer of this size; the same every time."""
         return architecture.build_tokenizer(self.size)
 
-    def part(self, name: str, required: bool = True) -> nn.Module:
+    def part(self, name: str, required: bool = True) -> Any:
         """A model as its stage left it, or untrained where that is allowed.
 
         Raises FileNotFoundError where ``required`` and the stage has not finished.
@@ -76,10 +78,8 @@ class Run:
                 ),
             }
             for guide, folder in GUIDE_FOLDERS.items():
-                builders[folder] = lambda guide=guide: architecture.build_sparsectrl(
-                    self.size, guide
-                )
-            model = builders[name]()
+                builders[folder] = partial(architecture.build_sparsectrl, self.size, guide)
+            model: Any = builders[name]()
         path = self.folder / "parts" / name
         if path.exists():
             return type(model).from_pretrained(path)
@@ -89,7 +89,7 @@ class Run:
             )
         return model
 
-    def keep(self, models: Mapping[str, nn.Module]) -> None:
+    def keep(self, models: Mapping[str, Any]) -> None:
         """Write finished parts."""
         for name, model in models.items():
             model.save_pretrained(self.folder / "parts" / name)
@@ -150,7 +150,7 @@ def stage_image(run: Run) -> None:
             some = data.sample(random.Random(run.seed), 32)
             start_condition_path(encoder, pixel_condition(some[guide]))
         skip_motion(encoder)
-    averaged = train_image(
+    trained = train_image(
         modules,
         vae,
         run.tokenizer(),
@@ -160,6 +160,7 @@ def stage_image(run: Run) -> None:
         run.folder,
         run.config(1e-3, 16, average=0.995),
     )
+    averaged: dict[str, Any] = dict(trained)
     for name in names[2:]:
         whole = run.part(name, False)
         # Only the motion modules are missing, and they are still silent.

@@ -3,17 +3,17 @@
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
+from ..vae import Vae
 from .data import Shards
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
-
-Vae = AutoencoderKL | AutoencoderTiny
 
 
 def encode(vae: Vae, pictures: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def train_vae(vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: in
     fixed = pictures(8, random.Random(1))
 
     @torch.no_grad()
-    def sample(averaged: Mapping[str, nn.Module], step: int) -> None:
+    def sample(averaged: Mapping[str, Any], step: int) -> None:
         made = averaged["vae"].decode(encode(averaged["vae"], fixed)).sample
         error = (made - fixed).abs().mean().item() / 2
         print(f"vae: mean absolute error {error:.4f} of the value range", flush=True)
