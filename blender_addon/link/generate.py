@@ -141,7 +141,7 @@ class Generation:
             guides = [folder.staging / "guides" / guide["file"] for guide in shot["guides"]]
             takes = run_job(client, request, guides, folder, progress)
         if settings.write_blend:
-            with progress.phase("strip"):
+            with progress.phase("write"):
                 _write_blend(settings, folder, shot, takes, blender, progress)
         return Outcome(settings.out, shot, takes, request)
 

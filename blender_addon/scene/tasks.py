@@ -47,11 +47,11 @@ def run_task(task: dict, emit: Emit) -> dict:
 
 def make_strips(task: dict, emit: Emit) -> dict:
     """Write ``out_blend``: the artist's file with the takes as strips in an edit scene."""
-    emit({"phase": "strip", "done": 0, "of": 1, "text": "opening the file"})
+    emit({"phase": "write", "done": 0, "of": 1, "text": "opening the file"})
     open_blend(Path(task["blend"]))
     takes = [[Path(frame) for frame in take] for take in task["takes"]]
     result = write_strips(task["shot"], takes, Path(task["out_blend"]))
-    emit({"phase": "strip", "done": 1, "of": 1, "text": "strips placed"})
+    emit({"phase": "write", "done": 1, "of": 1, "text": "strips placed"})
     return result
 
 
