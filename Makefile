@@ -1,9 +1,9 @@
 # `make demo` makes a video of the example scene; `make test` runs the tests. Both set up what they need.
 PYTHON ?= python3
 TORCH ?= auto
-PROMPT ?= a street of coloured blocks under a blue sky, sunny afternoon, slow dolly in
+PROMPT ?= a street of orange and blue buildings on asphalt at sunset, slow dolly in
 SETUP = $(PYTHON) tools/environments.py --torch $(TORCH)
-.PHONY: demo test test-all setup lint examples extension
+.PHONY: demo test test-all setup lint pictures examples extension
 
 setup:
 	@$(SETUP) engine host
@@ -25,6 +25,13 @@ lint:
 	@mkdir -p build/lint && ln -sfn ../.. build/lint/animatic
 	cd build/lint && ../../.venv/engine/bin/mypy --config-file animatic/pyproject.toml \
 		-p animatic.cli -p animatic.blender_addon -p animatic.engine -p animatic.server
+
+# The pictures of the README, from the runs that it names.
+pictures: demo
+	.venv/host/bin/animatic render examples/orbit.blend --keyframes all --out out/orbit --force \
+		--prompt "a red sphere, a yellow cone and a blue box on grass, under a blue sky"
+	.venv/engine/bin/python tools/picture_strip.py out/demo docs/demo.png
+	.venv/engine/bin/python tools/picture_strip.py out/orbit docs/orbit.png
 
 examples:
 	@$(SETUP) host45

@@ -35,8 +35,15 @@ def main() -> int:
 
 
 def shown_frames(count: int, keyed: set[int], columns: int) -> list[int]:
-    """Choose ``columns`` clip frames: the keyed ones, then those that fill the largest gaps."""
-    shown = sorted(keyed)[:columns] or [0]
+    """Choose ``columns`` clip frames: the keyed ones, then those that fill the largest gaps.
+
+    Where more are keyed than are shown, the choice is spread over all of them.
+    """
+    ordered = sorted(keyed) or [0]
+    if len(ordered) > columns:
+        last = len(ordered) - 1
+        return [ordered[round(column * last / (columns - 1))] for column in range(columns)]
+    shown = ordered
     while len(shown) < min(columns, count):
         rest = (k for k in range(count) if k not in shown)
         shown.append(max(rest, key=lambda k: (min(abs(k - s) for s in shown), -k)))

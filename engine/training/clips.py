@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..motion import use_reference_normalisation
+from ..vae import Vae, decode
 from .data import Shards
 from .diffusion import Control, diffusion_loss, noisy_and_target, predict, sample, tokens
 from .image import drop_text, pixel_condition
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
-from .vae import Vae
 
 # How often a clip of stage motion is held to depth on all frames.
 GUIDED_MOTION = 0.5
@@ -93,8 +93,7 @@ class ClipGrid:
             if keyframes is not None:
                 control = sparse_control(encoder, guide, self.batch, keyframes)
             clip = sample(model, self.scheduler, self.text, self.empty, start, control, steps=10)
-            flat = clip.transpose(1, 2).flatten(0, 1) / self.vae.config.scaling_factor
-            pictures = self.vae.decode(flat).sample / 2 + 0.5
+            pictures = decode(self.vae, clip.transpose(1, 2).flatten(0, 1))
             made.append(pictures.unflatten(0, (len(latents), frames)))
         rows = []
         for index in range(len(latents)):

@@ -97,7 +97,7 @@ class Shards:
 def add_latents(folder: Path, encode: Callable[[Tensor], Tensor], mirror: bool) -> int:
     """Store latents beside the pictures of every shard that has none yet; returns how many.
 
-    ``encode`` maps pictures [n, 3, h, w] in [-1, 1] to scaled latents. With ``mirror`` (stills)
+    ``encode`` maps pictures [n, 3, h, w] in [0, 1] to scaled latents. With ``mirror`` (stills)
     the field is [clips, 2, 4, h/8, w/8], the second of each pair that of the mirrored picture;
     without it is [clips, f, 4, h/8, w/8].
     """
@@ -111,7 +111,7 @@ def add_latents(folder: Path, encode: Callable[[Tensor], Tensor], mirror: bool) 
         flat = colour.flatten(0, 1)
         versions = [flat, flat.flip(-1)] if mirror else [flat]
         latents = [
-            torch.cat([encode(part.float() / 127.5 - 1) for part in version.split(32)])
+            torch.cat([encode(part.float() / 255) for part in version.split(32)])
             for version in versions
         ]
         stacked = (

@@ -18,11 +18,11 @@ from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetM
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from ..vae import Vae, decode
 from .data import Shards
 from .diffusion import Control, diffusion_loss, noisy_and_target, predict, sample, tokens
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
-from .vae import Vae
 
 TEXT_DROPOUT = 0.1
 # How often a batch of stills is held to which guide.
@@ -118,8 +118,7 @@ class StillGrid:
             if guide:
                 rows.append(self.batch[guide].float() / 255)
             made = sample(modules["unet"], self.scheduler, text, empty, start, control)
-            made = made[:, :, 0] / self.vae.config.scaling_factor
-            rows.append(self.vae.decode(made).sample / 2 + 0.5)
+            rows.append(decode(self.vae, made[:, :, 0]))
         write_grid(rows, self.folder / f"image_{step:06d}.png")
 
 

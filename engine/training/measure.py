@@ -12,9 +12,9 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from ..vae import Vae, decode
 from .diffusion import sample, tokens
 from .image import still_control
-from .vae import Vae
 
 
 def edge_contrast(pictures: Tensor, lineart: Tensor) -> float:
@@ -51,16 +51,12 @@ def still_figures(
     true = batch["colour"][:, 0].float() / 255
     latents = batch["latents"][:, :1].float().transpose(1, 2)
 
-    def decode(made: Tensor) -> Tensor:
-        pictures = vae.decode(made[:, :, 0] / vae.config.scaling_factor).sample
-        return (pictures / 2 + 0.5).clamp(0, 1)
-
     start = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
-    pictures = {"true": true, "autoencoder": decode(latents)}
+    pictures = {"true": true, "autoencoder": decode(vae, latents[:, :, 0])}
     for guide in ("depth", "lineart", None):
         control = still_control(modules, guide, batch) if guide else None
         made = sample(modules["unet"], scheduler, text, empty, start, control, guidance=guidance)
-        pictures[guide or "caption alone"] = decode(made)
+        pictures[guide or "caption alone"] = decode(vae, made[:, :, 0])
     return {
         name: {
             "edge_contrast": round(edge_contrast(made, batch["lineart"][:, 0]), 3),

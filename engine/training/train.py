@@ -16,6 +16,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..motion import use_reference_normalisation
+from ..vae import Vae, encode
 from . import architecture
 from .architecture import GUIDE_FOLDERS, ModelSize
 from .clips import train_motion, train_sparsectrl
@@ -23,7 +24,7 @@ from .data import Shards, add_latents, write_shard
 from .image import pixel_condition, skip_motion, start_condition_path, train_image
 from .loop import LoopConfig
 from .measure import still_figures
-from .vae import Vae, encode, train_vae
+from .vae import train_vae
 
 STILLS_A_SHARD, CLIPS_A_SHARD = 256, 16
 # Held-out scenes have seeds of their own, far from those of the training shards.
@@ -133,7 +134,7 @@ def stage_encode(run: Run) -> None:
         for kind in ("stills", "clips"):
             add_latents(
                 folder / kind,
-                lambda pictures: encode(vae, pictures) * vae.config.scaling_factor,
+                lambda pictures: encode(vae, pictures),
                 mirror=kind == "stills",
             )
 

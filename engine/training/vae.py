@@ -10,17 +10,10 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
-from ..vae import Vae
+from ..vae import Vae, decode, encode
 from .data import Shards
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
-
-
-def encode(vae: Vae, pictures: Tensor) -> Tensor:
-    """Pictures [n, 3, h, w] in [-1, 1] -> raw latents [n, 4, h/8, w/8] (or their mean)."""
-    if isinstance(vae, AutoencoderTiny):
-        return vae.encode(pictures).latents
-    return vae.encode(pictures).latent_dist.mean
 
 
 def _slopes(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,12 +75,15 @@ def train_vae(vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: in
     """Train on crops of ``crop`` pixels; returns the averaged model, its scaling factor set."""
     rng = random.Random(config.seed)
     noise = torch.Generator().manual_seed(config.seed)
+    # A finished autoencoder has a factor other than 1 already, and goes on from where it is.
+    fresh = isinstance(vae, AutoencoderTiny) and vae.config.scaling_factor == 1.0
+    vae.register_to_config(scaling_factor=1.0)
 
     def pictures(count: int, chooser: random.Random) -> Tensor:
-        return data.sample(chooser, count)["colour"][:, 0].float() / 127.5 - 1
+        return data.sample(chooser, count)["colour"][:, 0].float() / 255
 
-    if isinstance(vae, AutoencoderTiny):
-        start_from_means(vae, pictures(256, rng) / 2 + 0.5)
+    if fresh:
+        start_from_means(vae, pictures(256, rng))
 
     def batch(count: int) -> Tensor:
         whole = pictures(count, rng)
@@ -103,25 +99,25 @@ def train_vae(vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: in
         with torch.autocast("cpu", torch.bfloat16):
             latents = encode(vae, true)
             # Noise makes the decoder smooth, so that it forgives what diffusion gets wrong.
-            jitter = 0.05 * torch.randn(latents.shape, generator=noise)
-            made = vae.decode(latents + jitter).sample
+            made = decode(vae, latents + 0.05 * torch.randn(latents.shape, generator=noise))
         # A light pull keeps the latents from drifting apart in spread.
-        return reconstruction_loss(made.float(), true) + 1e-3 * latents.float().pow(2).mean()
+        pull = 1e-3 * latents.float().pow(2).mean()
+        return 2 * reconstruction_loss(made.float(), true) + pull
 
     fixed = pictures(8, random.Random(1))
 
     @torch.no_grad()
     def sample(averaged: Mapping[str, Any], step: int) -> None:
-        made = averaged["vae"].decode(encode(averaged["vae"], fixed)).sample
-        error = (made - fixed).abs().mean().item() / 2
+        made = decode(averaged["vae"], encode(averaged["vae"], fixed))
+        error = (made - fixed).abs().mean().item()
         print(f"vae: mean absolute error {error:.4f} of the value range", flush=True)
-        write_grid([fixed / 2 + 0.5, made / 2 + 0.5], folder / "grids" / f"vae_{step:06d}.png")
+        write_grid([fixed, made], folder / "grids" / f"vae_{step:06d}.png")
 
     vae.to(memory_format=torch.channels_last)
     loop = Loop(folder, "vae", {"vae": vae}, config)
     sample(loop.average.modules, loop.step)
     loop.run(loss_of, sample)
-    trained = loop.average.modules["vae"]
+    trained: Any = loop.average.modules["vae"]
     with torch.no_grad():
         spread = encode(trained, pictures(256, random.Random(2))).std().item()
     trained.register_to_config(scaling_factor=1 / spread)
