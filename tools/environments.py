@@ -132,15 +132,19 @@ def install_torch(pip: list[str], build: str) -> None:
 
 def find_python(version: str) -> str:
     """Return an interpreter of this version: the running one, on the path, or one of pyenv's."""
-    if "{}.{}".format(*sys.version_info[:2]) == version:
-        return sys.executable
-    found = shutil.which(f"python{version}")
-    if found:
-        return found
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    for candidate in sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True):
-        return str(candidate)
+    installed = sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)
+    for candidate in (sys.executable, shutil.which(f"python{version}"), *map(str, installed)):
+        if candidate is not None and is_python(candidate, version):
+            return candidate
     raise SetupError(f"Python {version} is needed and was not found: install python{version}.")
+
+
+def is_python(candidate: str, version: str) -> bool:
+    """Tell whether a program is a Python of this version; pyenv's shims may stand for none."""
+    asked = "import sys; print('{}.{}'.format(*sys.version_info))"
+    answer = subprocess.run([candidate, "-c", asked], capture_output=True, text=True)
+    return answer.stdout.strip() == version
 
 
 def require_system_packages(python: str, blender: bool) -> None:
