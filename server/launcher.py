@@ -151,13 +151,14 @@ async def _serve(
     try:
         await server.serve([listening])
     finally:
-        queue.cancel()
-        try:
-            await queue  # a fault in the queue itself is told by this, not swallowed
-        except asyncio.CancelledError:
-            pass
-        finally:
-            await supervisor.stop()
+        # Asked again until it ends: before Python 3.12 asyncio.wait_for loses a cancellation that
+        # comes in the same moment as what it waits for.
+        while not queue.done():
+            queue.cancel()
+            await asyncio.wait([queue], timeout=0.2)
+        await supervisor.stop()
+        if not queue.cancelled():
+            queue.result()  # a fault in the queue itself is told, not swallowed
 
 
 def _bind(port: int) -> socket.socket:
