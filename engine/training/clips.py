@@ -14,7 +14,7 @@ from ..motion import use_reference_normalisation
 from ..vae import Vae, decode
 from .data import Shards
 from .diffusion import Control, diffusion_loss, noisy_and_target, predict, sample, tokens
-from .image import drop_text, pixel_condition
+from .image import blur_some, drop_text, pixel_condition
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
 
@@ -190,6 +190,7 @@ def train_sparsectrl(
             text = text_encoder(ids).last_hidden_state
             keyframes = random_keyframes(clean.shape[2], rng)
             control = sparse_control(encoder, guide, batch, keyframes)
+            control.condition = blur_some(control.condition, guide, rng)
             prediction = predict(model, noisy, time, text, control)
         return diffusion_loss(prediction, target)
 

@@ -18,6 +18,7 @@ from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetM
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from ..structure import BLUR_LEVELS, blur_structure
 from ..vae import Vae, decode
 from .data import Shards
 from .diffusion import Control, diffusion_loss, noisy_and_target, predict, sample, tokens
@@ -27,11 +28,22 @@ from .pictures import write_grid
 TEXT_DROPOUT = 0.1
 # How often a batch of stills is held to which guide.
 GUIDE_SHARES = {None: 0.2, "depth": 0.5, "lineart": 0.3}
+# How often a batch's depth is blurred (Gen-1, section 3.4).
+BLURRED_DEPTH = 0.2
 
 
 def pixel_condition(guide: Tensor) -> Tensor:
     """A guide's frames [b, f, h, w] uint8 -> condition [b, 3, f, h, w] in [0, 1]."""
     return (guide.float() / 255)[:, None].expand(-1, 3, -1, -1, -1)
+
+
+def blur_some(condition: Tensor, guide: str | None, rng: random.Random) -> Tensor:
+    """Depth ``condition`` [b, c, f, h, w], now and then blurred by a random level."""
+    if guide != "depth" or rng.random() >= BLURRED_DEPTH:
+        return condition
+    frames = condition.transpose(1, 2).flatten(0, 1)
+    blurred = blur_structure(frames, rng.randrange(1, BLUR_LEVELS))
+    return blurred.unflatten(0, (len(condition), -1)).transpose(1, 2)
 
 
 def drop_text(captions: list[str], rng: random.Random) -> list[str]:
@@ -156,6 +168,8 @@ def train_image(
         with torch.autocast("cpu", torch.bfloat16):
             text = modules["text_encoder"](ids).last_hidden_state
             control = still_control(modules, guide, batch) if guide else None
+            if control is not None:
+                control.condition = blur_some(control.condition, guide, rng)
             prediction = predict(modules["unet"], noisy, time, text, control)
         return diffusion_loss(prediction, target)
 
