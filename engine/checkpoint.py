@@ -2,13 +2,19 @@
 
 Layout (diffusers): unet/, motion_adapter/, vae/, text_encoder/, tokenizer/, scheduler/, one folder
 for each control encoder, and animatic.json, which names the model's native size and which guide
-goes to which control encoder. Weights are read from .safetensors only: a pickle can run code.
+goes to which control encoder. Weights in these folders are .safetensors: a pickle can run code.
+
+Published files can stand in for folders: animatic.json's "files" names them, in the checkpoint's
+folder, as "base" (a single-file Stable Diffusion checkpoint, for unet/, vae/ and text_encoder/),
+"motion" (for motion_adapter/), "adapter" (the domain adapter, a LoRA that is merged into the image
+layers) and by the names that "guides" gives control encoders. "scales" may weaken "adapter" and
+"motion" (both 1).
 """
 
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,14 +25,18 @@ from .errors import EngineError
 
 GUIDES = ("depth", "lineart", "render")
 _PARTS = ("unet", "motion_adapter", "vae", "text_encoder", "tokenizer", "scheduler")
+# What a published file stands in for; a control encoder's stands in for its folder.
+_REPLACED = {"base": ("unet", "vae", "text_encoder"), "motion": ("motion_adapter",), "adapter": ()}
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_SCALES = {"adapter": 1.0, "motion": 1.0}
 _AGAIN = "Copy or download the checkpoint again."
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
     """What animatic.json says. ``guides`` maps a guide to the folder of its control encoder and
-    holds only those that are there; ``lineart_width`` is in pixels at the native size.
+    holds only those that are there; ``lineart_width`` is in pixels at the native size. ``files``
+    maps parts to published files in the folder; ``scales`` has "adapter" and "motion", 0 to 2.
     """
 
     folder: Path
@@ -35,6 +45,12 @@ class CheckpointInfo:
     guides: dict[str, str]
     defaults: dict[str, Any]
     lineart_width: float
+    files: dict[str, str] = field(default_factory=dict)
+    scales: dict[str, float] = field(default_factory=lambda: dict(_SCALES))
+
+    def path(self, part: str) -> Path:
+        """The folder of a part, or the published file that stands in for it."""
+        return self.folder / self.files.get(part, part)
 
 
 def read_info(folder: Path) -> CheckpointInfo:
@@ -53,7 +69,9 @@ def read_info(folder: Path) -> CheckpointInfo:
         defaults = {key: stored["defaults"][key] for key in ("steps", "guidance")}
         declared = dict(stored["guides"])
         name, lineart_width = str(stored["name"]), float(stored["lineart_width"])
-    except (KeyError, TypeError, ValueError) as error:
+        files = {part: str(file) for part, file in stored.get("files", {}).items()}
+        scales = _SCALES | {part: float(s) for part, s in stored.get("scales", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(
             f"{path} lacks or mistakes an entry ({error}); expected name, native (width, height, "
             f"frames, fps), guides, defaults (steps, guidance) and lineart_width. {_AGAIN}"
@@ -65,8 +83,28 @@ def read_info(folder: Path) -> CheckpointInfo:
                 f"{path} gives the guide {guide!r} the folder {part!r}; expected a folder's plain "
                 f"name for each of {', '.join(GUIDES)}. {_AGAIN}"
             )
-    present = {guide: part for guide, part in declared.items() if (folder / part).is_dir()}
-    return CheckpointInfo(folder, name, native, present, defaults, lineart_width)
+    _check_files(path, files, scales, {*_REPLACED, *declared.values()})
+    info = CheckpointInfo(folder, name, native, declared, defaults, lineart_width, files, scales)
+    return replace(
+        info, guides={g: part for g, part in declared.items() if info.path(part).exists()}
+    )
+
+
+def _check_files(
+    path: Path, files: dict[str, str], scales: dict[str, float], parts: set[str]
+) -> None:
+    for part, file in files.items():
+        if part not in parts or Path(file).name != file or "\\" in file:
+            raise EngineError(
+                f"{path} gives the part {part!r} the file {file!r}; expected a plain file name for "
+                f"each of {', '.join(sorted(parts))}. Correct it there."
+            )
+    for part, scale in scales.items():
+        if part not in _SCALES or not 0 <= scale <= 2:
+            raise EngineError(
+                f"{path} gives {part!r} the scale {scale:g}; expected 0 to 2 for each of "
+                f"{', '.join(_SCALES)}. Correct it there."
+            )
 
 
 def describe(checkpoint_dir: Path) -> dict[str, Any]:
@@ -93,22 +131,36 @@ def content_hash(info: CheckpointInfo) -> str:
     another one. Files are hashed again only when their size or time of change has.
     """
     total = hashlib.sha256(json.dumps(info.guides, sort_keys=True).encode())
-    for part in sorted({*_PARTS, *info.guides.values()}):
+    replaced = {folder for part in info.files for folder in _REPLACED.get(part, (part,))}
+    for part in sorted({*_PARTS, *info.guides.values()} - replaced):
         for path in sorted((info.folder / part).rglob("*")):
             if path.suffix in (".safetensors", ".json", ".txt") and path.is_file():
-                stat = path.stat()
-                digest = _file_hash(path, stat.st_size, stat.st_mtime_ns)
-                total.update(f"{path.relative_to(info.folder).as_posix()} {digest}\n".encode())
+                name = path.relative_to(info.folder).as_posix()
+                total.update(f"{name} {file_sha256(path)}\n".encode())
+    for part in sorted(info.files):
+        if part in _REPLACED or part in info.guides.values():
+            total.update(f"{part} {file_sha256(info.path(part))}\n".encode())
+    if info.scales != _SCALES:
+        total.update(json.dumps(info.scales, sort_keys=True).encode())
     return total.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, computed again only when its size or time of change has changed.
+
+    Raises EngineError where it cannot be read.
+    """
+    try:
+        stat = path.stat()
+        return _file_hash(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read ({error.strerror}). {_AGAIN}") from error
 
 
 @lru_cache(maxsize=512)
 def _file_hash(path: Path, size: int, changed_ns: int) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise EngineError(f"{path} cannot be read ({error.strerror}). {_AGAIN}") from error
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -61,22 +61,32 @@ def build_condition(
     keyframes.sort(key=lambda keyframe: keyframe["clip_frame"])
     encoder = parts.control(guide)
     width, height, frames = clip["width"], clip["height"], clip["frames"]
-    values: torch.Tensor | None = None
+    encoded = {}
     for keyframe in keyframes:
         picture = read_guide(guide, keyframe["sha256"], guides, width, height)
-        encoded = _encode(parts, encoder, picture, keyframe["sha256"])
-        if values is None:
-            values = encoded.new_zeros((1, encoded.shape[0], frames, *encoded.shape[1:]))
-        values[0, :, keyframe["clip_frame"]] = encoded
-    assert values is not None
-    keyed = [keyframe["clip_frame"] for keyframe in keyframes]
-    mask = values.new_zeros((1, 1, *values.shape[2:]))
-    mask[:, :, keyed] = 1
+        encoded[keyframe["clip_frame"]] = _encode(parts, encoder, picture, keyframe["sha256"])
     strengths = frame_strengths(
-        keyed, [keyframe["strength"] for keyframe in keyframes], control["strength"], frames
+        list(encoded),
+        [keyframe["strength"] for keyframe in keyframes],
+        control["strength"],
+        frames,
     )
     key = (guide, tuple((k["clip_frame"], k["sha256"]) for k in keyframes))
-    return Condition(values, mask, torch.from_numpy(strengths), key)
+    return Condition(*spread(encoded, frames), torch.from_numpy(strengths), key)
+
+
+def spread(encoded: Mapping[int, torch.Tensor], frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values [1, C, frames, h, w] and mask [1, 1, frames, h, w] of guides set at clip frames.
+
+    ``encoded`` holds each guide as its encoder takes it, [C, h, w]; at least one.
+    """
+    first = next(iter(encoded.values()))
+    values = first.new_zeros((1, first.shape[0], frames, *first.shape[1:]))
+    mask = first.new_zeros((1, 1, frames, *first.shape[1:]))
+    for frame, guide in encoded.items():
+        values[0, :, frame] = guide
+        mask[:, :, frame] = 1
+    return values, mask
 
 
 def frame_strengths(

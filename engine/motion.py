@@ -16,7 +16,12 @@ class FrameNormMotionModule(AnimateDiffTransformer3D):
     with one set of statistics per frame.
     Source: guoyww/AnimateDiff, animatediff/models/motion_module.py, ``TemporalTransformer3DModel``
     (frames are folded into the batch before ``self.norm``).
+
+    ``motion_scale`` multiplies what the module adds to each frame; at 0 frames are images by
+    themselves.
     """
+
+    motion_scale: float = 1.0
 
     def forward(
         self,
@@ -46,9 +51,10 @@ class FrameNormMotionModule(AnimateDiffTransformer3D):
                 class_labels=class_labels,
             )
         x = self.proj_out(x).reshape(batch, height, width, num_frames, channels)
-        return x.permute(0, 3, 4, 1, 2).reshape(batch_frames, channels, height, width) + (
-            hidden_states
-        )
+        x = x.permute(0, 3, 4, 1, 2).reshape(batch_frames, channels, height, width)
+        if self.motion_scale != 1:
+            x = self.motion_scale * x
+        return x + hidden_states
 
 
 def use_reference_normalisation(module: ModuleT) -> ModuleT:
@@ -65,3 +71,10 @@ def use_reference_normalisation(module: ModuleT) -> ModuleT:
         # training, say) would otherwise go on computing with the original's weights.
         motion_module.__class__ = FrameNormMotionModule
     return module
+
+
+def set_motion_scale(module: nn.Module, scale: float) -> None:
+    """Set how much the motion modules inside ``module`` add to the frames; 1 is as trained."""
+    for motion_module in module.modules():
+        if isinstance(motion_module, FrameNormMotionModule):
+            motion_module.motion_scale = scale

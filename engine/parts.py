@@ -16,12 +16,15 @@ from diffusers import (
     UNet2DConditionModel,
     UNetMotionModel,
 )
+from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from . import original
 from .checkpoint import CheckpointInfo, check_part, content_hash, read_info, read_json
 from .device import Plan
 from .errors import EngineError
-from .motion import use_reference_normalisation
+from .lora import LoraStack, find_targets, merge, read_lora
+from .motion import set_motion_scale, use_reference_normalisation
 from .vae import VAE_CLASSES, Vae
 
 Progress = Callable[[int, int], None]
@@ -39,6 +42,7 @@ class Parts:
     vae: Vae
     unet: UNetMotionModel
     scheduler: SchedulerMixin
+    loras: LoraStack
     controls: dict[str, SparseControlNetModel] = field(default_factory=dict)
 
     @property
@@ -60,18 +64,32 @@ class Parts:
                 "another checkpoint."
             )
         if guide not in self.controls:
-            folder = self.info.folder / self.info.guides[guide]
-            encoder = _load_model(SparseControlNetModel, folder, "a control encoder", self.plan)
-            pyramid = encoder.config.conditioning_embedding_out_channels
-            simplified = encoder.config.use_simplified_condition_embedding
-            if not simplified and 2 ** (len(pyramid) - 1) != self.latent_scale:
-                raise EngineError(
-                    f"{folder / 'config.json'} shrinks guides {2 ** (len(pyramid) - 1)} times, but "
-                    f"the checkpoint's VAE shrinks pictures {self.latent_scale} times; they are "
-                    "not of one model. Put the right control encoder into this folder."
-                )
-            self.controls[guide] = use_reference_normalisation(encoder)
+            self.controls[guide] = self._load_control(self.info.guides[guide])
         return self.controls[guide]
+
+    def _load_control(self, part: str) -> SparseControlNetModel:
+        path, plan, unet = self.info.path(part), self.plan, self.unet.config
+        if part in self.info.files:
+            encoder = original.load_control(path, plan.torch_dtype, unet.num_attention_heads)
+            encoder = encoder.to(plan.torch_device)
+        else:
+            encoder = _load_model(SparseControlNetModel, path, "a control encoder", plan)
+        for entry in ("block_out_channels", "cross_attention_dim"):
+            if encoder.config[entry] != unet[entry]:
+                raise EngineError(
+                    f"{path} does not fit the image model of {self.info.name}: its {entry} is "
+                    f"{encoder.config[entry]}, the image model's is {unet[entry]}. Use a control "
+                    "encoder made for this kind of model."
+                )
+        pyramid = encoder.config.conditioning_embedding_out_channels
+        simplified = encoder.config.use_simplified_condition_embedding
+        if not simplified and 2 ** (len(pyramid) - 1) != self.latent_scale:
+            raise EngineError(
+                f"{path} shrinks guides {2 ** (len(pyramid) - 1)} times, but the checkpoint's VAE "
+                f"shrinks pictures {self.latent_scale} times; they are not of one model. Put the "
+                "right control encoder there."
+            )
+        return use_reference_normalisation(encoder)
 
 
 def load_parts(checkpoint_dir: Path, plan: Plan, progress: Progress) -> Parts:
@@ -86,20 +104,45 @@ def load_parts(checkpoint_dir: Path, plan: Plan, progress: Progress) -> Parts:
     transformers.utils.logging.disable_progress_bar()
     steps = 5
     progress(0, steps)
-    scheduler = _load_scheduler(folder / "scheduler")
+    scheduler = _load_scheduler(info)
     tokenizer = _load_tokenizer(folder / "tokenizer")
-    text_encoder = _load_model(CLIPTextModel, folder / "text_encoder", "the text encoder", plan)
-    progress(1, steps)
-    vae = _load_vae(folder / "vae", plan)
-    progress(2, steps)
-    image_unet = _load_model(UNet2DConditionModel, folder / "unet", "the image UNet", plan)
+    if "base" in info.files:
+        image_path = info.path("base")
+        image_unet, vae, text_encoder = original.load_base(image_path, plan.torch_dtype)
+        for model in (image_unet, vae, text_encoder):
+            nn.Module.to(model, plan.torch_device)
+    else:
+        text_encoder = _load_model(CLIPTextModel, folder / "text_encoder", "the text encoder", plan)
+        progress(1, steps)
+        vae = _load_vae(folder / "vae", plan)
+        progress(2, steps)
+        image_path = folder / "unet"
+        image_unet = _load_model(UNet2DConditionModel, image_path, "the image UNet", plan)
     progress(3, steps)
-    motion = _load_model(MotionAdapter, folder / "motion_adapter", "the motion modules", plan)
+    if "motion" in info.files:
+        motion_path = info.path("motion")
+        motion = original.load_motion(motion_path, plan.torch_dtype).to(plan.torch_device)
+    else:
+        motion_path = folder / "motion_adapter"
+        motion = _load_model(MotionAdapter, motion_path, "the motion modules", plan)
     progress(4, steps)
-    unet = use_reference_normalisation(_join_motion(image_unet, motion, folder))
+    unet = join_motion(image_unet, motion, image_path, motion_path).eval()
+    set_motion_scale(unet, info.scales["motion"])
+    models = {"unet": unet, "text_encoder": text_encoder}
+    if "adapter" in info.files:
+        _merge_adapter(info, models)
     sha256 = content_hash(info)
     progress(steps, steps)
-    return Parts(info, sha256, plan, tokenizer, text_encoder, vae, unet.eval(), scheduler)
+    loras = LoraStack(folder, info.name, models)
+    return Parts(info, sha256, plan, tokenizer, text_encoder, vae, unet, scheduler, loras)
+
+
+def _merge_adapter(info: CheckpointInfo, models: dict[str, nn.Module]) -> None:
+    path, scale = info.path("adapter"), info.scales["adapter"]
+    changes = read_lora(path, "AnimateDiff's domain adapter, a LoRA for Stable Diffusion 1")
+    targets = find_targets(models, changes, path, info.name)
+    if scale != 0:
+        merge(changes, targets, scale)
 
 
 def _load_vae(folder: Path, plan: Plan) -> Vae:
@@ -109,12 +152,16 @@ def _load_vae(folder: Path, plan: Plan) -> Vae:
     return _load_model(VAE_CLASSES.get(str(named), AutoencoderKL), folder, what, plan)
 
 
-def _join_motion(
-    image_unet: UNet2DConditionModel, motion: MotionAdapter, folder: Path
+def join_motion(
+    image_unet: UNet2DConditionModel, motion: MotionAdapter, image_path: Path, motion_path: Path
 ) -> UNetMotionModel:
+    """The video UNet of an image UNet and motion modules, which it takes over.
+
+    Raises EngineError naming both paths where the two do not fit.
+    """
     mismatch = EngineError(
-        f"{folder / 'motion_adapter'} does not fit {folder / 'unet'}: their layers differ. Use "
-        "motion modules made for this kind of UNet."
+        f"{motion_path} does not fit {image_path}: their layers differ. Use motion modules made "
+        "for this kind of UNet."
     )
     try:
         with torch.device("meta"):
@@ -128,7 +175,7 @@ def _join_motion(
         unet.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
         raise mismatch from error
-    return unet
+    return use_reference_normalisation(unet)
 
 
 def _load_model(cls: Any, folder: Path, what: str, plan: Plan) -> Any:
@@ -156,8 +203,10 @@ def _load_model(cls: Any, folder: Path, what: str, plan: Plan) -> Any:
     return model.to(plan.torch_device).eval()
 
 
-def _load_scheduler(folder: Path) -> SchedulerMixin:
-    path = folder / "scheduler_config.json"
+def _load_scheduler(info: CheckpointInfo) -> SchedulerMixin:
+    path = info.folder / "scheduler" / "scheduler_config.json"
+    if "base" in info.files and not path.is_file():
+        return original.published_schedule()
     config = read_json(path, "the configuration of a noise schedule")
     named = getattr(diffusers, str(config.get("_class_name")), None)
     if not isinstance(named, type) or not issubclass(named, SchedulerMixin):

@@ -36,9 +36,6 @@ def check_request(request: Mapping[str, Any], parts: Parts) -> None:
             f"The request was made for another version of {name} ({wanted[:12]}; here it is "
             f"{parts.sha256[:12]}). Install that version, or generate anew with this one."
         )
-    if request["loras"]:
-        names = ", ".join(lora["name"] for lora in request["loras"])
-        raise EngineError(f"This engine does not load LoRAs. Take {names} out of the request.")
     if request["sampling"]["guidance"] < 1 or request["sampling"]["steps"] < 1:
         raise EngineError("Guidance and the number of steps start at 1. Raise them.")
     for control in request["controls"]:

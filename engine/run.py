@@ -3,6 +3,7 @@
 ``describe`` a checkpoint folder, ``Engine.load`` it, ``Engine.generate`` takes from requests.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,13 @@ class Engine:
         """The device that takes are made on unless a plan is forced."""
         return self._plan.device
 
+    @property
+    def parts(self) -> Parts:
+        """The loaded checkpoint's parts. Raises EngineError where none is loaded."""
+        if self._parts is None:
+            raise EngineError("No checkpoint is loaded. Load one before generating.")
+        return self._parts
+
     def load(self, checkpoint_dir: Path, on_event: OnEvent) -> None:
         """Load a checkpoint folder, unless it is the one already loaded.
 
@@ -93,11 +101,10 @@ class Engine:
         with it, and the same machine and versions, the frames come out the same bit for bit.
         Raises Cancelled, or EngineError with a sentence.
         """
-        if self._parts is None:
-            raise EngineError("No checkpoint is loaded. Load one before generating.")
         started = time.perf_counter()
+        folder = self.parts.info.folder
         wanted = self._plan if plan is None else forced_plan(plan)
-        parts = self._load(self._parts.info.folder, wanted, on_event)
+        parts = self._load(folder, wanted, on_event)
         clip = request["clip"]
         try:
             with (
@@ -106,6 +113,7 @@ class Engine:
                 torch.inference_mode(),
             ):
                 check_request(request, parts)
+                parts.loras.use(request["loras"])
                 seconds = {"load": time.perf_counter() - started}
                 frames = self._compute(
                     request, guides, seed, on_event, cancel_check(should_cancel), parts, seconds
@@ -173,8 +181,10 @@ class Engine:
         )
         if self._cache.budget == 0:
             self._cache = ResidualCache(free_memory(plan.torch_device) // 4)
+        # The text as the encoders see it, which LoRAs may have changed, and not as it is written.
+        seen = hashlib.sha256(text.float().cpu().numpy().tobytes()).hexdigest()
         branch = ControlBranch(
-            controls, text, noise.shape[1:], self._cache, (parts.sha256, plan, *prompts)
+            controls, text, noise.shape[1:], self._cache, (parts.sha256, plan, seen)
         )
         if self._preview is None:
             self._preview = PreviewDecoder(parts)

@@ -38,7 +38,15 @@ class Denoiser:
         self._check = check
 
     def __call__(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """The model's output for ``latents`` float32 [1, C, F, h, w] at timestep ``t``, likewise.
+        """The guided output for ``latents`` float32 [1, C, F, h, w] at timestep ``t``, likewise."""
+        predicted = self.halves(latents, t)
+        if len(predicted) == 1:
+            return predicted
+        negative, positive = predicted.chunk(2)
+        return negative + self._guidance * (positive - negative)
+
+    def halves(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The model's output for each text, [halves, C, F, h, w], in the latents' number type.
 
         Both halves of guidance get the control, each with its own text, as in the reference.
         """
@@ -56,13 +64,9 @@ class Denoiser:
                     encoder_hidden_states=text.repeat_interleave(latents.shape[2], dim=0),
                     down_block_additional_residuals=residuals[:-1] if residuals else None,
                     mid_block_additional_residual=residuals[-1] if residuals else None,
-                ).sample.float()
+                ).sample.to(latents.dtype)
             )
-        predicted = torch.cat(halves)
-        if len(predicted) == 1:
-            return predicted
-        negative, positive = predicted.chunk(2)
-        return negative + self._guidance * (positive - negative)
+        return torch.cat(halves)
 
 
 def sample(

@@ -243,7 +243,6 @@ REFUSED = {
     "too many frames": ({"clip": {"frames": 33}}, "33 frames; blockout-tiny makes 1 to 32"),
     "odd size": ({"clip": {"width": 36}}, "36x32 pixels: both sides must be multiples of 8"),
     "another version": ({"checkpoint": {"sha256": "0" * 64}}, "another version of blockout-tiny"),
-    "LoRA": ({"loras": [{"name": "toon", "sha256": "", "scale": 1}]}, "does not load LoRAs"),
     "guidance": ({"sampling": {"guidance": 0.5}}, "Guidance and the number of steps start at 1"),
 }
 
