@@ -1,4 +1,4 @@
-"""The tasks of a background Blender: make a shot's guides; place its takes as strips."""
+"""The tasks of a background Blender: make guides, place takes as strips, build blockouts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..shot.keyframes import SCENE_KINDS, choose_frames, parse_keyframes
 from ..shot.png import write_png
 from ..shot.timing import ClipTiming, SnappedKeyframe, plan_clip, scene_rate, snap_keyframes
 from .blend_file import file_sha256, open_blend
+from .blockout import write_blockouts
 from .depth_guide import render_depth
 from .errors import SceneError
 from .film import Film, read_film
@@ -39,7 +40,7 @@ def run_task(task: dict, emit: Emit) -> dict:
 
     Raises AnimaticError with a sentence when it cannot be done.
     """
-    kinds = {"guides": make_guides, "strip": make_strips}
+    kinds = {"guides": make_guides, "strip": make_strips, "blockouts": make_blockouts}
     if task.get("task") not in kinds:
         raise SceneError(f"There is no task {task.get('task')!r}, only {', '.join(kinds)}.")
     return kinds[task["task"]](task, emit)
@@ -53,6 +54,16 @@ def make_strips(task: dict, emit: Emit) -> dict:
     result = write_strips(task["shot"], takes, Path(task["out_blend"]))
     emit({"phase": "write", "done": 1, "of": 1, "text": "strips placed"})
     return result
+
+
+def make_blockouts(task: dict, emit: Emit) -> dict:
+    """Write a .blend into the folder ``out`` for each clip of the file ``description``."""
+
+    def on_step(done: int, of: int) -> None:
+        emit({"phase": "blockouts", "done": done, "of": of, "text": f"scene {done} of {of}"})
+
+    paths = write_blockouts(Path(task["description"]), Path(task["out"]), on_step)
+    return {"blends": [str(path) for path in paths]}
 
 
 def make_guides(task: dict, emit: Emit) -> dict:

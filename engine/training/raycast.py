@@ -48,6 +48,10 @@ class Scene:
         """The scene with only the clips at an index."""
         return Scene(**{name: value[clips] for name, value in vars(self).items()})
 
+    def to(self, device: torch.device) -> "Scene":
+        """The scene on a device; everything that is traced from it is there too."""
+        return Scene(**{name: value.to(device) for name, value in vars(self).items()})
+
 
 @dataclass
 class Hits:
@@ -55,6 +59,8 @@ class Hits:
 
     distance: Tensor  # in lengths of the ray's direction; inf where nothing is met
     ident: Tensor  # int16: NOTHING, GROUND, or object number + 1
+    met: Tensor  # int32: bit ident is set for all that the ray meets, also behind the nearest
+    bent: Tensor  # bool: on a sphere, or on the side of a cylinder or cone
     normal: Tensor  # [..., 3] unit, in the world
     direction: Tensor  # [..., 3] in the world; its component along the camera's axis is 1
 
@@ -65,7 +71,8 @@ def camera_rays(scene: Scene, size: int, offset: tuple[float, float] = (0.0, 0.0
     ``offset`` moves the sample inside the pixel, in pixels right and down. A direction's planar
     length is 1, so that distances along it are planar depth.
     """
-    step = (torch.arange(size, dtype=torch.float32) + 0.5) / size * 2 - 1
+    step = torch.arange(size, dtype=torch.float32, device=scene.focal.device)
+    step = (step + 0.5) / size * 2 - 1
     right = (step + 2 * offset[0] / size)[None, :].expand(size, size)
     down = (step + 2 * offset[1] / size)[:, None].expand(size, size)
     plane = torch.stack([right, -down], dim=-1).reshape(1, 1, -1, 2)
@@ -137,7 +144,8 @@ def _local_normal(
     if kind in (BOX, WEDGE):
         parts = [-torch.sign(ray[axis]) * (mark == axis) for axis in range(3)]
         normal = torch.stack(parts, dim=-1)
-        return normal + (mark == 3)[..., None] * torch.tensor([1.0, 0.0, 1.0])
+        slope = (mark == 3).float()
+        return normal + torch.stack([slope, torch.zeros_like(slope), slope], dim=-1)
     if kind == SPHERE:
         return torch.stack([x, y, z], dim=-1)
     side = torch.zeros_like(z) if kind == CYLINDER else (1 - z) / 4
@@ -200,11 +208,14 @@ def trace(scene: Scene, direction: Tensor) -> Hits:
     ground = (direction[..., 2] < -1e-7) & (reach <= scene.ground_size[:, None, None])
     distance = torch.where(ground, t, _FAR)
     ident = torch.where(ground, GROUND, NOTHING).to(torch.int16)
+    met = ground.to(torch.int32)
+    bent = torch.zeros_like(ground)
     normal = torch.zeros_like(direction)
     normal[..., 2] = ground.float()
     for slot in range(scene.kind.shape[1]):
         for kind, index, origin, ray in _near_rays(scene, slot, eye, direction):
             t, mark, start, way, matrix = _meet(scene, slot, kind, index, origin, ray)
+            met[index] |= (t < _FAR).to(torch.int32) << (slot + 1)
             nearer = t < distance[index]
             local = _local_normal(kind, start, way, t, mark)
             # A normal is a covector: it goes through the inverse transpose, rotation / half.
@@ -213,14 +224,15 @@ def trace(scene: Scene, direction: Tensor) -> Hits:
             index = index[0][nearer], index[1][nearer], index[2][nearer]
             distance[index] = t[nearer]
             ident[index] = slot + 1
+            bent[index] = ~mark[nearer] if kind not in (BOX, WEDGE) else False
             normal[index] = world[nearer]
     distance = torch.where(distance >= _FAR, torch.inf, distance)
-    return Hits(distance, ident, normal, direction)
+    return Hits(distance, ident, met, bent, normal, direction)
 
 
 def _in_shadow(scene: Scene, point: Tensor) -> Tensor:
     """Whether an object stands between points [b, f, p, 3] and the sun."""
-    shadow = torch.zeros(point.shape[:-1], dtype=torch.bool)
+    shadow = torch.zeros(point.shape[:-1], dtype=torch.bool, device=point.device)
     sun = scene.sun[:, None, None, :].expand(-1, point.shape[1], 1, 3)
     for slot in range(scene.kind.shape[1]):
         for kind, index, origin, ray in _near_rays(scene, slot, point, sun):
