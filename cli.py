@@ -1,4 +1,4 @@
-"""The command line: ``animatic render|generate|serve|models|train|bench``.
+"""The command line: ``animatic render|generate|serve|models|train|evaluate|bench``.
 
 It runs on the add-on's side; Blender and the engine are child processes of it.
 """
@@ -19,9 +19,13 @@ from tqdm import tqdm
 
 from . import __version__
 from .blender_addon.errors import AnimaticError, Cancelled
-from .blender_addon.link.catalogue import PRESETS, list_checkpoints
+from .blender_addon.link.background import blender_command
+from .blender_addon.link.catalogue import PRESETS, find_checkpoint, list_checkpoints
 from .blender_addon.link.engine_process import EngineProcess, find_engine_python
+from .blender_addon.link.evaluate import Evaluation
 from .blender_addon.link.generate import GenerateSettings, Generation, Host, Outcome
+from .blender_addon.link.install_models import ModelDownload, list_known
+from .blender_addon.link.install_places import models_folder
 from .blender_addon.link.replay import Replay
 from .blender_addon.shot.report import shot_sentences
 
@@ -30,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 for an error, 2 for bad usage, 130 when cancelled."""
     parser = _parser()
     options, more = parser.parse_known_args(arguments)
-    if more and options.run not in (_train, _bench):
+    if more and options.run not in (_train, _evaluate, _bench):
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     options.more = more
     try:
@@ -57,10 +61,16 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("generate", help="run a request, or replay a take, without Blender")
     )
     _add_serve(commands.add_parser("serve", help="run the engine's service until Ctrl-C"))
-    _add_models(commands.add_parser("models", help="list the models that are here"))
+    _add_models(commands.add_parser("models", help="list the known models, or download one"))
     # These two have command lines of their own, in the environment that does the work.
     train = commands.add_parser("train", add_help=False, help="train a model, stage by stage")
     train.set_defaults(run=_train)
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure how well a model obeys",
+        epilog="Further: --clips N, --blender-clips N, --steps N, --seed N, --json FILE, --out DIR",
+    )
+    _add_evaluate(evaluate)
     bench = commands.add_parser("bench", add_help=False, help="seconds per guide on this machine")
     bench.set_defaults(run=_bench)
     return parser
@@ -76,8 +86,9 @@ def _add_render(parser: argparse.ArgumentParser) -> None:
     add(
         "--keyframes",
         default="camera",
-        metavar="camera|objects|markers|every:N|all|1,12,24",
-        help="the scene frames whose guide holds the video (default: camera)",
+        metavar="camera|objects|markers|every:N|all|1,12@0.5,24",
+        help="the scene frames whose guide holds the video, a listed one also at a strength of its "
+        "own (default: camera)",
     )
     add("--out", type=Path, help="output folder (default: out/ and the file's name)")
     add("--force", action="store_true", help="replace an earlier take in the output folder")
@@ -119,6 +130,24 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_models)
     parser.add_argument("--models", type=Path, action="append", default=[], metavar="DIR")
     parser.add_argument("--json", action="store_true")
+    actions = parser.add_subparsers(metavar="download")
+    download = actions.add_parser("download", help="download a model of the catalogue")
+    download.set_defaults(run=_download)
+    add = download.add_argument
+    add("name", metavar="NAME", help="as `animatic models` lists it")
+    add("--to", type=Path, metavar="DIR", help="models folder (default: in the user's data folder)")
+    add("--engine-python", type=Path, metavar="PATH", help="Python of the engine's environment")
+    add("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_evaluate)
+    add = parser.add_argument
+    add("--quick", action="store_true", help="depth only, few clips and steps; under ten minutes")
+    add("--model", default="blockout-mini", help="model name or folder")
+    add("--models", type=Path, action="append", default=[], metavar="DIR", help="more models")
+    add("--engine-python", type=Path, metavar="PATH", help="Python of the engine's environment")
+    add("--blender", type=Path, metavar="PATH", help="a Blender executable (default: this bpy)")
 
 
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +181,7 @@ def _host(options: argparse.Namespace) -> Host:
     return Host(
         blender=getattr(options, "blender", None),
         engine_python=options.engine_python,
-        models=tuple(options.models),
+        models=(*options.models, models_folder()),
         device=options.device,
         port=options.port,
     )
@@ -203,7 +232,7 @@ def _run(work: Generation | Replay, options: argparse.Namespace) -> int:
     return 0
 
 
-def cancel_on_signals(work: Generation | Replay) -> None:
+def cancel_on_signals(work: Generation | Replay | ModelDownload) -> None:
     """Let the first Ctrl-C (or SIGTERM) cancel in order, and a second one break off."""
 
     def first(number: int, frame: object) -> None:
@@ -285,7 +314,7 @@ def _serve(options: argparse.Namespace) -> int:
     """Run the service in the foreground; its token lies in a file that only the user can read."""
     data = (options.data or _user_data()).expanduser().resolve()
     data.mkdir(parents=True, exist_ok=True)
-    models = [*options.models, PRESETS]
+    models = [*options.models, models_folder(), PRESETS]
     with EngineProcess(
         models=models,
         data=data,
@@ -316,19 +345,50 @@ def _train(options: argparse.Namespace) -> int:
     return subprocess.run([*program, *options.more]).returncode
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    with Bars(quiet=False) as bars:
+        return Evaluation(
+            checkpoint=find_checkpoint(options.model, [*options.models, PRESETS]),
+            python=find_engine_python(options.engine_python),
+            blender=blender_command(options.blender),
+            options=options.more,
+            quick=options.quick,
+            on_event=bars.on_event,
+        ).run()
+
+
 def _bench(options: argparse.Namespace) -> int:
     program = [sys.executable, "-m", "animatic.blender_addon.scene.bench"]
     return subprocess.run([*program, *options.more]).returncode
 
 
 def _models(options: argparse.Namespace) -> int:
-    checkpoints = list_checkpoints(options.models)
+    checkpoints = list_checkpoints([*options.models, models_folder()])
+    here = {c.name for c in checkpoints}
+    away = [known for known in list_known() if not known.installed and known.name not in here]
     if options.json:
-        rows = [{**asdict(c), "folder": str(c.folder), "fps": str(c.fps)} for c in checkpoints]
+        rows = [
+            {**asdict(c), "folder": str(c.folder), "fps": str(c.fps), "installed": True}
+            for c in checkpoints
+        ]
+        rows += [{**asdict(known), "folder": str(known.folder)} for known in away]
         json.dump(rows, sys.stdout, indent=1)
         print()
         return 0
     for c in checkpoints:
         print(f"{c.name}: {', '.join(c.guides)}; {c.native}x{c.native}, {c.frames} frames at")
         print(f"    {c.fps} per second; {c.folder}")
+    for known in away:
+        print(f"{known.name}: not here; {known.bytes / 1e9:.1f} GB, {known.licence}")
+        print(f"    {known.purpose}.")
+        print(f"    animatic models download {known.name}")
+    return 0
+
+
+def _download(options: argparse.Namespace) -> int:
+    work = ModelDownload(options.name, online=True, models=options.to, python=options.engine_python)
+    cancel_on_signals(work)
+    with Bars(options.quiet) as bars:
+        folder = work.run(bars.on_event)
+    print(folder)
     return 0

@@ -1,0 +1,1 @@
+"""How well a checkpoint does what it is told: held-out scenes, figures, a table and a picture."""

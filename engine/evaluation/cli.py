@@ -1,0 +1,95 @@
+"""Command line of the evaluation, in the engine's environment (see ``animatic evaluate``)."""
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from ..checkpoint import content_hash, read_info
+from ..errors import EngineError
+from ..training.description import describe
+from .evaluate import evaluate
+from .report import markdown
+from .truth import BLENDER_SEED, blender_clips, held_out_blockouts, ray_cast_clips
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options; numbers that were left out are those of a quick or of a whole run."""
+    parser = argparse.ArgumentParser(prog="animatic evaluate", description=__doc__)
+    add = parser.add_argument
+    add("checkpoint", type=Path, metavar="FOLDER")
+    add("--describe", type=Path, metavar="FILE", help="write the scenes for Blender, and stop")
+    add("--quick", action="store_true", help="depth only, with no, two and all keyframes")
+    add("--clips", type=int, help="clips with guides of the ray caster (24; quick: 6)")
+    add("--blender-clips", type=int, help="clips with guides of Blender (24; quick: 4)")
+    add("--blender-guides", type=Path, metavar="DIR", help="where these lie, rendered")
+    add("--steps", type=int, help="sampling steps (the checkpoint's; quick: 8)")
+    add("--seed", type=int, default=1)
+    add("--json", type=Path, metavar="FILE", help="write the figures there")
+    add("--out", type=Path, default=Path("out/evaluate"), help="folder of the picture grids")
+    options = parser.parse_args(arguments)
+    defaults = (6, 4) if options.quick else (24, 24)
+    options.clips = defaults[0] if options.clips is None else options.clips
+    options.blender_clips = defaults[1] if options.blender_clips is None else options.blender_clips
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print the table, write figures and pictures; 0 when it worked, else 1."""
+    options = parse(arguments)
+    try:
+        _run(options)
+    except (EngineError, FileNotFoundError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    info = read_info(options.checkpoint)
+    side, frames = info.native["width"], info.native["frames"]
+    if options.describe:
+        scenes = describe(held_out_blockouts(options.blender_clips, frames, BLENDER_SEED))
+        options.describe.write_text(json.dumps(scenes), encoding="utf-8")
+        return
+    steps = options.steps or (8 if options.quick else info.defaults["steps"])
+    clips = ray_cast_clips(options.clips, frames, side, info.lineart_width)
+    counts = {"ray caster": len(clips)}
+    if options.blender_guides:
+        clips += blender_clips(
+            options.blender_clips, frames, side, info.lineart_width, options.blender_guides
+        )
+        counts["Blender"] = options.blender_clips
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    def progress(what: str, done: int, of: int) -> None:
+        print(f"\r{what}: clip {done} of {of}   ", end="\n" if done == of else "", flush=True)
+
+    rows, estimator = evaluate(
+        options.checkpoint, clips, options.quick, steps, options.seed, options.out, progress
+    )
+    quick = " --quick" if options.quick else ""
+    report = {
+        "command": f"animatic evaluate --model {info.name}{quick}",
+        "checkpoint": info.name,
+        "sha256": content_hash(info),
+        "estimator": estimator,
+        "steps": steps,
+        "seed": options.seed,
+        "clips": counts,
+        "machine": f"{torch.get_num_threads()} CPU threads ({platform.machine()})",
+        "rows": rows,
+    }
+    table = markdown(report)
+    (options.out / "figures.md").write_text(table, encoding="utf-8")
+    (options.json or options.out / "figures.json").write_text(
+        json.dumps(report, indent=1) + "\n", encoding="utf-8"
+    )
+    print(f"\n{table}\nFigures and pictures of every clip are in {options.out}.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,133 @@
+"""The measurement itself: which runs there are, and their figures."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..vae import decode, encode
+from .estimator import FOLDER, fingerprint, load_estimator
+from .figures import clip_figures, mean_figures
+from .report import save_pictures
+from .subjects import BASELINE_FOLDER, Subject
+from .truth import KnownClip, save_index
+
+GUIDE_WORDS = {"depth": "depth", "lineart": "line-art", "render": "render"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of the table: how the clips are to be made."""
+
+    guide: str | None
+    keyframes: tuple[int, ...]
+    per_frame: bool = False
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """The row's title."""
+        if self.guide is None:
+            return "no guide (k = 0)"
+        what = self.label or f"k = {len(self.keyframes)}"
+        without = ", per-frame encoder" if self.per_frame else ""
+        return f"{GUIDE_WORDS[self.guide]}, {what}{without}"
+
+
+def spread(count: int, frames: int) -> tuple[int, ...]:
+    """``count`` keyframes from the first frame to the last, evenly."""
+    if count == 1:
+        return (0,)
+    return tuple(round(k * (frames - 1) / (count - 1)) for k in range(count))
+
+
+def trials(guides: list[str], baselines: list[str], frames: int, quick: bool) -> list[Trial]:
+    """All rows, in order. ``quick`` is no guide, two and all keyframes of depth."""
+    counts = [2, frames] if quick else [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
+    rows = [Trial(None, ())]
+    for guide in [g for g in ("depth", "lineart") if g in guides]:
+        if quick and guide != "depth":
+            continue
+        for count in counts:
+            rows.append(Trial(guide, spread(count, frames)))
+            if guide in baselines and count < frames:
+                rows.append(Trial(guide, spread(count, frames), per_frame=True))
+    if "render" in guides and not quick:
+        rows.append(Trial("render", (0,), label="animation (first frame)"))
+        rows.append(Trial("render", (0, frames - 1), label="interpolation (first and last)"))
+        rows.append(Trial("render", tuple(range(min(4, frames))), label="prediction (first 4)"))
+    return rows
+
+
+def baselines_of(checkpoint: Path) -> list[str]:
+    """The guides for which the checkpoint brings a per-frame encoder to compare with."""
+    folder = checkpoint / "evaluation"
+    names = ("depth", "lineart")
+    return [guide for guide in names if (folder / BASELINE_FOLDER.format(guide=guide)).is_dir()]
+
+
+def evaluate(
+    checkpoint: Path,
+    clips: list[KnownClip],
+    quick: bool,
+    steps: int,
+    seed: int,
+    out: Path,
+    progress: Callable[[str, int, int], None],
+) -> tuple[list[dict[str, Any]], str]:
+    """Rows {"name", "figures"} and the estimator's fingerprint; pictures go into ``out``.
+
+    The first two rows are the floor: true pictures, and the same through the autoencoder.
+    ``progress(what, done, of)`` counts clips. Raises FileNotFoundError where the checkpoint brings
+    no estimator, EngineError where it cannot make the clips.
+    """
+    folder = checkpoint / "evaluation" / FOLDER
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not there: {checkpoint.name} brings no depth estimator, without which "
+            "structure cannot be measured. Train one with `animatic train estimator`."
+        )
+    estimator = load_estimator(folder)
+    subject = Subject(checkpoint)
+    baselines = baselines_of(checkpoint)
+    planned = trials(list(subject.info.guides), baselines, len(clips[0].pictures), quick)
+    subjects = {None: subject}
+    for guide in {trial.guide for trial in planned if trial.per_frame}:
+        subjects[guide] = Subject(checkpoint, baseline=guide)
+    shown: dict[str, list[tuple[str, Tensor]]] = {clip.name + clip.source: [] for clip in clips}
+    rows = []
+
+    def measured(name: str, made: Iterator[Tensor], keyframes: tuple[int, ...]) -> None:
+        figures = []
+        for index, (clip, pictures) in enumerate(zip(clips, made, strict=True), start=1):
+            figures.append(clip_figures(estimator, pictures, clip, list(keyframes)))
+            shown[clip.name + clip.source].append((name, pictures))
+            progress(name, index, len(clips))
+        rows.append({"name": name, "figures": mean_figures(figures)})
+
+    measured("true pictures", (clip.pictures for clip in clips), ())
+    measured("through the autoencoder", (_coded(subject, clip) for clip in clips), ())
+    for trial in planned:
+        one = subjects[trial.guide if trial.per_frame else None]
+        made = (
+            one.make(clip, trial.guide, trial.keyframes, steps, seed, lambda done, of: None)
+            for clip in clips
+        )
+        measured(trial.name, made, trial.keyframes)
+    for clip in clips:
+        made_rows = shown[clip.name + clip.source]
+        kind = clip.source.split(" ")[0].lower()
+        save_pictures(made_rows, out / f"{clip.name}_{kind}.png")
+    (out / "rows.txt").write_text("\n".join(row["name"] for row in rows) + "\n", encoding="utf-8")
+    save_index(clips, out / "clips.json")
+    return rows, fingerprint(folder)
+
+
+@torch.no_grad()
+def _coded(subject: Subject, clip: KnownClip) -> Tensor:
+    vae, plan = subject.engine.parts.vae, subject.engine.parts.plan
+    pictures = clip.pictures.to(plan.torch_device, plan.torch_dtype)
+    return decode(vae, encode(vae, pictures)).float().cpu().clamp(0, 1)

@@ -1,0 +1,103 @@
+"""Figures of a made clip against the known one."""
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from torch import Tensor
+
+from .estimator import border_scores, estimate, object_borders, structure_error, thin
+from .truth import COLOUR_STRIDE, KnownClip, erode
+
+# Objects are counted where at least this share of the picture is safely inside them.
+_SEEN = 60 / 128**2
+_SLIP = 2 / 128  # borders may slip by this share of the width before a colour is read
+
+
+def colours_right(made: Tensor, clip: KnownClip) -> tuple[int, int]:
+    """How many objects have the colour that the caption names, and of how many.
+
+    ``made`` is [F, 3, h, w]. In each region of an object, the mean colour is compared with what
+    the same object in the same light would look like in each of the eight colours; the nearest
+    decides. Frames 0, COLOUR_STRIDE, ... are looked at.
+    """
+    frames = made[::COLOUR_STRIDE]
+    ident = clip.ident[::COLOUR_STRIDE]
+    side = made.shape[-1]
+    right = total = 0
+    for slot, name in enumerate(clip.named.tolist()):
+        if name < 0:
+            continue
+        inside = erode(ident == slot + 1, max(1, round(_SLIP * side)))
+        for frame in range(len(frames)):
+            mask = inside[frame]
+            if mask.sum() < _SEEN * side * side:
+                continue
+            found = frames[frame][:, mask].mean(dim=1)
+            looks = clip.expected[:, frame][:, :, mask].mean(dim=2)
+            right += int((looks - found).norm(dim=1).argmin() == name)
+            total += 1
+    return right, total
+
+
+def warp_error(made: Tensor, clip: KnownClip) -> float:
+    """Mean absolute change of what stays in sight, followed along the exact flow, of 0 to 1."""
+    height, width = made.shape[-2:]
+    rows = torch.arange(height)[:, None].expand(height, width)
+    columns = torch.arange(width)[None].expand(height, width)
+    x = (columns + clip.flow[:, 0] + 0.5) / width * 2 - 1
+    y = (rows + clip.flow[:, 1] + 0.5) / height * 2 - 1
+    places = torch.stack([x, y], dim=-1)
+    warped = F.grid_sample(made[1:], places, mode="bilinear", align_corners=False)
+    change = (warped - made[:-1]).abs().mean(dim=1)
+    return change[clip.visible].mean().item() if clip.visible.any() else 0.0
+
+
+def psnr(made: Tensor, true: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [0, 1]."""
+    return (-10 * (made - true).square().mean().clamp(min=1e-10).log10()).item()
+
+
+def liveliness(made: Tensor, true: Tensor) -> float:
+    """Change from frame to frame over that of the true clip: 1 where it moves as much."""
+    change = made.diff(dim=0).abs().mean()
+    return (change / true.diff(dim=0).abs().mean().clamp(min=1e-4)).item()
+
+
+@torch.no_grad()
+def clip_figures(
+    estimator: UNet2DModel, made: Tensor, clip: KnownClip, keyframes: list[int]
+) -> dict[str, float]:
+    """All figures of ``made`` [F, 3, h, w] in [0, 1]; sums that `mean_figures` brings together."""
+    disparity, logits = estimate(estimator, made)
+    errors = structure_error(disparity, clip.depth)
+    precision, recall = border_scores(thin(logits), object_borders(clip.ident))
+    f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-8)
+    keyed = torch.zeros(len(made), dtype=torch.bool)
+    keyed[keyframes] = True
+    right, total = colours_right(made, clip)
+    figures = {
+        "structure": errors.mean().item(),
+        "boundary_f1": f1.mean().item(),
+        "colours_right": right,
+        "colours_seen": total,
+        "warp": warp_error(made, clip),
+        "liveliness": liveliness(made, clip.pictures),
+    }
+    if keyed.any():
+        figures["structure_keyed"] = errors[keyed].mean().item()
+        figures["boundary_f1_keyed"] = f1[keyed].mean().item()
+        figures["psnr_keyed"] = psnr(made[keyed], clip.pictures[keyed])
+    if not keyed.all():
+        figures["structure_unkeyed"] = errors[~keyed].mean().item()
+        figures["psnr_unkeyed"] = psnr(made[~keyed], clip.pictures[~keyed])
+    return figures
+
+
+def mean_figures(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Means over clips; colours are counted over all objects of all clips."""
+    names = [name for name in rows[0] if not name.startswith("colours_")]
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in names}
+    seen = sum(row["colours_seen"] for row in rows)
+    if seen:
+        means["colour_accuracy"] = sum(row["colours_right"] for row in rows) / seen
+    return {name: round(value, 4) for name, value in means.items()}

@@ -1,0 +1,54 @@
+"""Figures as a table, and the made clips as pictures to look at."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..training.pictures import write_grid
+
+_COLUMNS = (
+    ("structure_keyed", "structure, keyed", "{:.3f}"),
+    ("structure_unkeyed", "structure, unkeyed", "{:.3f}"),
+    ("structure", "structure", "{:.3f}"),
+    ("boundary_f1", "boundary F1", "{:.2f}"),
+    ("colour_accuracy", "colours right", "{:.0%}"),
+    ("warp", "warp error", "{:.4f}"),
+    ("liveliness", "liveliness", "{:.2f}"),
+    ("psnr_keyed", "PSNR, keyed", "{:.1f}"),
+    ("psnr_unkeyed", "PSNR, unkeyed", "{:.1f}"),
+)
+# A picture grid shows every so many frames.
+_SHOWN = 8
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The table of a report as `evaluate` makes it."""
+    sources = ", ".join(f"{count} by the {name}" for name, count in report["clips"].items())
+    sources = sources.replace("the Blender", "Blender")
+    lines = [
+        f"`{report['command']}`: {report['checkpoint']}, weights {report['sha256'][:12]}, "
+        f"estimator {report['estimator']}, {report['steps']} steps, seed {report['seed']}, "
+        f"clips: {sources}, on {report['machine']}.",
+        "",
+        "| | " + " | ".join(title for _, title, _ in _COLUMNS) + " |",
+        "| --- |" + " --- |" * len(_COLUMNS),
+    ]
+    for row in report["rows"]:
+        cells = [
+            form.format(row["figures"][name]) if name in row["figures"] else ""
+            for name, _, form in _COLUMNS
+        ]
+        lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def save_pictures(named: Sequence[tuple[str, Tensor]], path: Path) -> None:
+    """One clip [F, 3, h, w] per row, every second frame or so, for the eye."""
+    rows = []
+    for _, clip in named:
+        picked = torch.linspace(0, len(clip) - 1, min(_SHOWN, len(clip))).round().long()
+        rows.append(clip[picked])
+    write_grid(rows, path)

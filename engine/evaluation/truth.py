@@ -1,0 +1,159 @@
+"""Held-out clips of which everything is known: pictures, guides, ids, flow, expected colours."""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ..training.flow import optical_flow
+from ..training.guides import encode_depth, render
+from ..training.raycast import Scene, camera_rays, shade, trace
+from ..training.scenes import COLOURS, Blockouts, make_blockouts
+
+# Scenes that no training stage draws: the generator's other seeds are elsewhere.
+HELD_OUT_SEED, BLENDER_SEED = 2_000_000, 2_000_001
+# Colours are looked at in every so many frames; in between they hardly change.
+COLOUR_STRIDE = 5
+
+
+@dataclass(frozen=True)
+class KnownClip:
+    """One held-out clip of F frames with its guides as the add-on would send them.
+
+    ``guides`` maps a guide's name to one PNG (bytes) per frame. ``expected`` holds, for every
+    colour name in order, what frames 0, COLOUR_STRIDE, ... would look like with all objects in that
+    colour; ``named`` is each object's true colour as an index, -1 where there is no object.
+    """
+
+    name: str
+    source: str  # "ray caster", or "Blender": where the guides come from
+    caption: str
+    pictures: Tensor  # [F, 3, h, w] in [0, 1]
+    depth: Tensor  # [F, h, w] in [0, 1], 0: nothing there
+    ident: Tensor  # [F, h, w], 0 the ground, object number + 1, -1 the sky
+    flow: Tensor  # [F-1, 2, h, w] pixels to the next frame
+    visible: Tensor  # [F-1, h, w] bool: still to be seen in the next frame
+    expected: Tensor  # [colours, ceil(F / COLOUR_STRIDE), 3, h, w]
+    named: Tensor  # [objects]
+    guides: dict[str, list[bytes]]
+
+    def guide_files(self, folder: Path) -> dict[str, Path]:
+        """Write all guides into ``folder``; maps their SHA-256 to the files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {}
+        for pictures in self.guides.values():
+            for content in pictures:
+                sha256 = hashlib.sha256(content).hexdigest()
+                files[sha256] = folder / f"{sha256}.png"
+                files[sha256].write_bytes(content)
+        return files
+
+
+def held_out_blockouts(count: int, frames: int, seed: int = HELD_OUT_SEED) -> Blockouts:
+    """The first ``count`` scenes of a seed; a longer set begins with the shorter one."""
+    return make_blockouts(seed, count, torch.linspace(0, 1, frames))
+
+
+def ray_cast_clips(count: int, frames: int, side: int, lineart_width: float) -> list[KnownClip]:
+    """Held-out clips with guides of the ray caster."""
+    blockouts = held_out_blockouts(count, frames)
+    return [_known(blockouts, index, side, lineart_width) for index in range(count)]
+
+
+def blender_clips(
+    count: int, frames: int, side: int, lineart_width: float, folder: Path
+) -> list[KnownClip]:
+    """Other held-out clips, whose depth and line-art guides Blender has rendered.
+
+    ``folder`` holds <clip name>/<guide>/<guide>_0001.png ... for all frames. Pictures, ids and flow
+    are the ray caster's, of the same scenes. Raises FileNotFoundError where a guide is missing.
+    """
+    blockouts = held_out_blockouts(count, frames, BLENDER_SEED)
+    made = []
+    for index in range(count):
+        clip = _known(blockouts, index, side, lineart_width)
+        # Its own look in Blender is not the one that was learned from.
+        guides = {"render": clip.guides["render"]}
+        for guide in ("depth", "lineart"):
+            place = folder / clip.name / guide
+            names = [f"{guide}_{frame + 1:04d}.png" for frame in range(frames)]
+            guides[guide] = [(place / name).read_bytes() for name in names]
+        codes = [np.asarray(Image.open(io.BytesIO(content))) for content in guides["depth"]]
+        depth = torch.from_numpy(np.stack(codes).astype(np.float32) / 65535)
+        made.append(replace(clip, source="Blender", guides=guides, depth=depth))
+    return made
+
+
+def _known(blockouts: Blockouts, index: int, side: int, lineart_width: float) -> KnownClip:
+    scene = blockouts.scene.select(slice(index, index + 1))
+    words = blockouts.words[index]
+    rendered = render(scene, side, lineart_width)
+    hits = trace(scene, camera_rays(scene, side))
+    ident = hits.ident[0].unflatten(1, (side, side))
+    codes = encode_depth(hits.distance.unflatten(2, (side, side)))[0]
+    flow = optical_flow(scene, side)
+    names = list(COLOURS)
+    named = torch.full((scene.kind.shape[1],), -1)
+    for slot, (colour, _) in enumerate(words.things):
+        named[slot] = names.index(colour)
+    pictures = rendered.colour[0].float() / 255
+    guides = {
+        "depth": [_png(code.numpy().astype(np.uint16)) for code in codes],
+        "lineart": [_png(lines.numpy()) for lines in rendered.lineart[0]],
+        "render": [_png(picture.permute(1, 2, 0).numpy()) for picture in rendered.colour[0]],
+    }
+    return KnownClip(
+        name=f"{index:04d}",
+        source="ray caster",
+        caption=blockouts.captions[index],
+        pictures=pictures,
+        depth=codes.float() / 65535,
+        ident=ident,
+        flow=flow.forward[0],
+        visible=flow.forward_visible[0],
+        expected=_expected(scene, side),
+        named=named,
+        guides=guides,
+    )
+
+
+def _expected(scene: Scene, side: int) -> Tensor:
+    some = slice(None, None, COLOUR_STRIDE)
+    few = replace(
+        scene,
+        centre=scene.centre[:, some],
+        camera=scene.camera[:, some],
+        camera_rotation=scene.camera_rotation[:, some],
+        focal=scene.focal[:, some],
+    )
+    hits = trace(few, camera_rays(few, side))
+    looks = []
+    for colour in COLOURS.values():
+        painted = replace(few, object_colour=torch.tensor(colour).expand_as(few.object_colour))
+        looks.append(shade(painted, hits)[0].unflatten(1, (side, side)).permute(0, 3, 1, 2))
+    return torch.stack(looks)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+def erode(mask: Tensor, by: int) -> Tensor:
+    """Bool [n, h, w] without the ``by`` pixels next to where it is false."""
+    outside = F.max_pool2d((~mask)[:, None].float(), 2 * by + 1, 1, by)
+    return outside[:, 0] == 0
+
+
+def save_index(clips: list[KnownClip], path: Path) -> None:
+    """Write what the clips are called and what their captions say, beside a picture grid."""
+    rows = [{"name": c.name, "source": c.source, "caption": c.caption} for c in clips]
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

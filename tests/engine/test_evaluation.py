@@ -1,0 +1,135 @@
+"""Figures of ``animatic evaluate``: each is best on the truth, and falls with what it measures."""
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from animatic.engine.evaluation import cli  # noqa: E402
+from animatic.engine.evaluation.estimator import (  # noqa: E402
+    FOLDER,
+    border_scores,
+    build_estimator,
+    object_borders,
+    structure_error,
+    thin,
+)
+from animatic.engine.evaluation.evaluate import spread, trials  # noqa: E402
+from animatic.engine.evaluation.figures import colours_right, liveliness, warp_error  # noqa: E402
+from animatic.engine.evaluation.subjects import PerFrame  # noqa: E402
+from animatic.engine.evaluation.truth import COLOUR_STRIDE, ray_cast_clips  # noqa: E402
+from animatic.engine.training.architecture import SIZES, build_sparsectrl, build_unet  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return ray_cast_clips(1, 16, 64, 1.5)[0]
+
+
+def test_structure_error_knows_no_scale_and_shift_but_knows_shapes(clip):
+    true = clip.depth
+    assert structure_error(3 * true + 1, true).max() < 1e-5
+    assert structure_error(true.transpose(1, 2), true).mean() > 0.02
+    assert structure_error(-true, true).mean() > 0.02
+
+
+def test_borders_score_one_on_themselves_and_less_where_they_are_elsewhere(clip):
+    true = object_borders(clip.ident)
+    precision, recall = border_scores(true, true)
+    assert precision.min() == recall.min() == 1
+    near, _ = border_scores(torch.roll(true, 1, dims=2), true)
+    far, _ = border_scores(torch.roll(true, 9, dims=2), true)
+    assert near.mean() > 0.9 > far.mean()
+    nothing, missed = border_scores(torch.zeros_like(true), true)
+    assert missed.max() == 0
+    assert nothing.max() == 0
+
+
+def test_thin_borders_lie_on_the_ridge():
+    x = torch.arange(32.0)
+    logits = (3 - (x - 15).abs()).expand(1, 32, 32)
+    assert thin(logits)[0].any(dim=0).nonzero().flatten().tolist() == [15]
+
+
+def test_colours_are_right_on_the_truth_and_wrong_on_others(clip):
+    right, seen = colours_right(clip.pictures, clip)
+    assert seen
+    assert right == seen
+    other = next(k for k in range(8) if k not in clip.named.tolist())
+    painted = clip.pictures.clone()
+    painted[::COLOUR_STRIDE] = clip.expected[other]
+    assert colours_right(painted, clip) == (0, seen)
+
+
+def test_warp_error_sees_flicker_and_not_motion(clip):
+    true = warp_error(clip.pictures, clip)
+    flicker = torch.rand(16, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    flickering = (clip.pictures + 0.2 * (flicker - 0.5)).clamp(0, 1)
+    assert warp_error(flickering, clip) > 2 * true
+    still = clip.pictures[:1].expand_as(clip.pictures)
+    assert liveliness(still, clip.pictures) == 0
+    assert liveliness(clip.pictures, clip.pictures) == pytest.approx(1)
+
+
+def test_the_per_frame_encoder_leaves_other_frames_alone():
+    size = SIZES["tiny"]
+    torch.manual_seed(0)
+    encoder = build_sparsectrl(build_unet(size), "depth", size.heads, size.condition_widths)
+    for parameter in encoder.parameters():
+        if parameter.dim() > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    mask = torch.zeros(1, 1, 4, 64, 64)
+    mask[:, :, 2] = 1
+    skips, middle = PerFrame(encoder)(
+        torch.zeros(2, 4, 4, 8, 8),
+        torch.tensor(10),
+        encoder_hidden_states=torch.randn(8, 5, size.text_width),
+        controlnet_cond=torch.rand(1, 3, 4, 64, 64) * mask,
+        conditioning_mask=mask,
+        return_dict=False,
+    )
+    for residual in (*skips, middle):
+        per_frame = residual.unflatten(0, (2, 4)).abs().amax(dim=(0, 2, 3, 4))
+        assert per_frame[2] > 0
+        assert per_frame[[0, 1, 3]].max() == 0
+
+
+def test_trials_go_from_no_keyframe_to_all():
+    rows = trials(["depth", "lineart", "render"], ["depth"], 16, quick=False)
+    counts = [len(t.keyframes) for t in rows if t.guide == "lineart"]
+    assert counts == [1, 2, 4, 8, 16]
+    assert [t.name for t in trials(["depth"], ["depth"], 16, quick=True)] == [
+        "no guide (k = 0)",
+        "depth, k = 2",
+        "depth, k = 2, per-frame encoder",
+        "depth, k = 16",
+    ]
+    assert spread(4, 16) == (0, 5, 10, 15)
+
+
+def test_a_whole_evaluation_writes_figures_and_pictures(checkpoint, tmp_path, capsys):
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for part in checkpoint.iterdir():
+        (copy / part.name).symlink_to(part)
+    arguments = [str(copy), "--quick", "--clips", "1", "--steps", "2"]
+    arguments += ["--out", str(tmp_path / "out"), "--json", str(tmp_path / "figures.json")]
+    assert cli.main(arguments) == 1
+    assert "depth estimator" in capsys.readouterr().err
+    build_estimator().save_pretrained(copy / "evaluation" / FOLDER)
+    assert cli.main(arguments) == 0
+    report = json.loads((tmp_path / "figures.json").read_text())
+    names = [row["name"] for row in report["rows"]]
+    assert names == [
+        "true pictures",
+        "through the autoencoder",
+        "no guide (k = 0)",
+        "depth, k = 2",
+        "depth, k = 16",
+    ]
+    assert report["rows"][0]["figures"]["colour_accuracy"] == 1
+    assert "structure_unkeyed" not in report["rows"][-1]["figures"]
+    assert (tmp_path / "out" / "0000_ray.png").is_file()
+    assert "| depth, k = 16 |" in (tmp_path / "out" / "figures.md").read_text()
