@@ -26,9 +26,6 @@ SIDE = 512
 _SEGMENTS = 128  # around what is round: a facet's middle is 0.03% of the radius too near
 _RINGS = 64
 _CREASE = radians(40)  # as the line guides have it
-_GAP = 1e-4
-"""Solids are smaller by this share. Where one stands exactly in the plane of what carries it,
-Freestyle's arithmetic (single precision) takes parts of its lowest edges for hidden."""
 _TIP = 0.97  # a ring under the cone's tip: the tip has no normal, and shading would blur it down
 
 Triple = Sequence[float]
@@ -73,8 +70,7 @@ def build(clip: dict) -> bpy.types.Scene:
     ground = _add("Ground", (corners, [[0, 1, 2, 3]]), (1, 1, 1))
     paint(ground, clip["ground"]["colour"], clip)
     for number, each in enumerate(clip["objects"], start=1):
-        half = [length * (1 - _GAP) for length in each["half"]]
-        solid = _add(f"{each['kind'].title()} {number}", SHAPES[each["kind"]](), half)
+        solid = _add(f"{each['kind'].title()} {number}", SHAPES[each["kind"]](), each["half"])
         solid.rotation_euler = Matrix(each["rotation"]).to_euler()
         _place(solid, each["centre"])
         paint(solid, each["colour"], clip)
