@@ -5,11 +5,7 @@ checkpoints loads this one. The folder layout is that of any checkpoint of this 
 """
 
 import argparse
-import json
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +19,11 @@ from diffusers import (
 )
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
-from tokenizers import Regex, pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .captions import vocabulary_corpus
-
-MODEL_FOLDERS = (
-    "unet",
-    "motion_adapter",
-    "vae",
-    "text_encoder",
-    "sparsectrl_depth",
-    "sparsectrl_lineart",
-    "sparsectrl_rgb",
-)
-GUIDE_FOLDERS = {
-    "depth": "sparsectrl_depth",
-    "lineart": "sparsectrl_lineart",
-    "render": "sparsectrl_rgb",
-}
-# Copied from CLIPTokenizer, which builds exactly these steps around the vocabulary it is given.
-_CLIP_WORDS = (
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-)
+from .export import GUIDE_FOLDERS, describe, write_checkpoint
+from .vocabulary import build_tokenizer
 
 
 @dataclass(frozen=True)
@@ -85,53 +62,6 @@ SIZES = {
         condition_widths=(4, 8, 16, 16),
     ),
 }
-
-
-def _learn_merges(corpus: Iterable[str], count: int) -> list[tuple[str, str]]:
-    """The ``count`` most frequent pairs, one after another, ties broken by spelling.
-
-    The tokenizers library's own trainer breaks ties by chance, and then no two runs agree on ids.
-    Source: Sennrich et al. 2016, section 3.2.
-    """
-    split = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_CLIP_WORDS), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    found = Counter(word for text in corpus for word, _ in split.pre_tokenize_str(text.lower()))
-    words = {word: [*word[:-1], word[-1] + "</w>"] for word in sorted(found)}
-    merges: list[tuple[str, str]] = []
-    while len(merges) < count:
-        pairs: Counter[tuple[str, str]] = Counter()
-        for word, pieces in words.items():
-            for pair in pairwise(pieces):
-                pairs[pair] += found[word]
-        if not pairs:
-            break
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        merges.append(best)
-        for pieces in words.values():
-            at = 0
-            while at < len(pieces) - 1:
-                if (pieces[at], pieces[at + 1]) == best:
-                    pieces[at : at + 2] = ["".join(best)]
-                at += 1
-    return merges
-
-
-def build_tokenizer(size: ModelSize, corpus: Iterable[str] | None = None) -> CLIPTokenizer:
-    """A CLIP tokenizer with its own byte-level BPE vocabulary of at most ``size.vocabulary``."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # Each byte alone, each byte that ends a word, and two special tokens come before the merges.
-    merges = _learn_merges(corpus or vocabulary_corpus(), size.vocabulary - 2 * len(alphabet) - 2)
-    tokens = alphabet + [byte + "</w>" for byte in alphabet] + ["".join(pair) for pair in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(dict.fromkeys(tokens))},
-        merges=merges,  # type: ignore[arg-type]  # pairs are taken; its annotation forgets them
-        model_max_length=size.text_length,
-    )
 
 
 def build_text_encoder(size: ModelSize, tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -203,13 +133,14 @@ def silence_motion(module: nn.Module) -> None:
             nn.init.zeros_(part.proj_out.bias)
 
 
-def build_motion_adapter(size: ModelSize) -> MotionAdapter:
-    """Motion modules beside every layer but the middle, as AnimateDiff v3."""
+def build_motion_adapter(unet: UNet2DConditionModel, heads: int) -> MotionAdapter:
+    """Silent motion modules beside every layer of ``unet`` but the middle, as AnimateDiff v3."""
+    config: Any = unet.config
     adapter = MotionAdapter(
-        block_out_channels=size.widths,
-        motion_layers_per_block=1,
-        motion_num_attention_heads=size.heads,
-        motion_norm_num_groups=size.norm_groups,
+        block_out_channels=tuple(config.block_out_channels),
+        motion_layers_per_block=config.layers_per_block,
+        motion_num_attention_heads=heads,
+        motion_norm_num_groups=config.norm_num_groups,
         motion_max_seq_length=32,
         use_motion_mid_block=False,
     )
@@ -217,99 +148,73 @@ def build_motion_adapter(size: ModelSize) -> MotionAdapter:
     return adapter
 
 
-def build_sparsectrl(size: ModelSize, guide: str) -> SparseControlNetModel:
-    """The condition encoder for one guide: pixels for depth and line-art, latents for render."""
-    inner = len(size.widths) - 1
+def build_sparsectrl(
+    unet: UNet2DConditionModel,
+    guide: str,
+    heads: int,
+    widths: tuple[int, ...],
+) -> SparseControlNetModel:
+    """The condition encoder for one guide: pixels for depth and line-art, latents for render.
+
+    It starts as the downward half of ``unet``, with silent motion modules (of ``heads`` heads) and
+    zero convolutions at its input and outputs (SparseCtrl, section 3.2; Zhang et al. 2023).
+    ``widths`` are those of the pixels' pyramid. diffusers' own ``from_unet`` cannot be used: it
+    changes the image model's configuration, knows latent conditions only, and leaves the motion
+    modules random.
+    """
+    config: Any = unet.config
     latents = guide == "render"
+    copied = (
+        "in_channels flip_sin_to_cos freq_shift only_cross_attention layers_per_block "
+        "downsample_padding mid_block_scale_factor act_fn norm_num_groups norm_eps "
+        "cross_attention_dim transformer_layers_per_block attention_head_dim num_attention_heads "
+        "use_linear_projection upcast_attention resnet_time_scale_shift"
+    )
     model = SparseControlNetModel(
+        **{name: config[name] for name in copied.split()},
         conditioning_channels=4 if latents else 3,
         use_simplified_condition_embedding=latents,
-        down_block_types=("CrossAttnDownBlockMotion",) * inner + ("DownBlockMotion",),
-        block_out_channels=size.widths,
-        layers_per_block=1,
-        norm_num_groups=size.norm_groups,
-        cross_attention_dim=size.text_width,
-        attention_head_dim=size.heads,
-        motion_num_attention_heads=size.heads,
+        block_out_channels=tuple(config.block_out_channels),
+        down_block_types=tuple(
+            name.replace("Block2D", "BlockMotion") for name in config.down_block_types
+        ),
+        motion_num_attention_heads=heads,
         motion_max_seq_length=32,
-        conditioning_embedding_out_channels=size.condition_widths,
+        conditioning_embedding_out_channels=widths,
     )
     silence_motion(model)
+    for name in ("conv_in", "time_embedding", "down_blocks", "mid_block"):
+        mine, theirs = getattr(model, name), getattr(unet, name)
+        missing, unexpected = mine.load_state_dict(theirs.state_dict(), strict=False)
+        assert not unexpected
+        assert all("motion_modules" in key for key in missing)
     return model
 
 
-def build_scheduler(size: ModelSize) -> DDIMScheduler:
+def build_scheduler(prediction_type: str) -> DDIMScheduler:
     """The noise schedule of AnimateDiff v3 (linear betas)."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="linear",
-        prediction_type=size.prediction_type,
+        prediction_type=prediction_type,
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
     )
 
 
-def description(size: ModelSize, guides: Iterable[str], guidance: float = 3.0) -> dict:
-    """The content of animatic.json."""
-    return {
-        "schema": 1,
-        "name": size.name,
-        "native": {
-            "width": size.native,
-            "height": size.native,
-            "frames": size.frames,
-            "fps": size.fps,
-        },
-        "guides": {guide: GUIDE_FOLDERS[guide] for guide in guides},
-        "defaults": {"steps": 20, "guidance": guidance},
-        "lineart_width": size.lineart_width,
-        "licence": "CC0-1.0",
-    }
-
-
-def write_checkpoint(
-    folder: Path,
-    size: ModelSize,
-    parts: dict[str, Any],
-    tokenizer: CLIPTokenizer,
-    guidance: float = 3.0,
-) -> None:
-    """Write a checkpoint folder in half precision; ``parts`` maps folder names to models.
-
-    The models in ``parts`` are converted in place, so pass copies of what goes on training.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, model in parts.items():
-        model.half().save_pretrained(folder / name, safe_serialization=True)
-    tokenizer.save_pretrained(folder / "tokenizer")
-    build_scheduler(size).save_pretrained(folder / "scheduler")
-    guides = [guide for guide, name in GUIDE_FOLDERS.items() if name in parts]
-    index = {
-        "_class_name": "AnimateDiffPipeline",
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "motion_adapter": ["diffusers", "MotionAdapter"],
-        "vae": ["diffusers", type(parts["vae"]).__name__],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    text = json.dumps(description(size, guides, guidance), indent=2) + "\n"
-    (folder / "animatic.json").write_text(text)
-
-
-def build_parts(size: ModelSize, tokenizer: CLIPTokenizer) -> dict[str, nn.Module]:
-    """All models, untrained, by folder name (``MODEL_FOLDERS``)."""
-    parts: dict[str, nn.Module] = {
-        "unet": build_unet(size),
-        "motion_adapter": build_motion_adapter(size),
+def build_parts(size: ModelSize, tokenizer: CLIPTokenizer) -> dict[str, Any]:
+    """All models, untrained, by the name of their folder."""
+    unet = build_unet(size)
+    parts: dict[str, Any] = {
+        "unet": unet,
+        "motion_adapter": build_motion_adapter(unet, size.heads),
         "vae": build_vae(size),
         "text_encoder": build_text_encoder(size, tokenizer),
     }
     for guide, name in GUIDE_FOLDERS.items():
-        parts[name] = build_sparsectrl(size, guide)
+        parts[name] = build_sparsectrl(unet, guide, size.heads, size.condition_widths)
     return parts
 
 
@@ -320,7 +225,7 @@ def build_untrained(folder: Path, seed: int = 0, tiny: bool = False) -> None:
     control and motion. The global random state stays as it was.
     """
     size = SIZES["tiny" if tiny else "mini"]
-    tokenizer = build_tokenizer(size)
+    tokenizer = build_tokenizer(size.vocabulary, size.text_length)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = build_parts(size, tokenizer)
@@ -328,7 +233,9 @@ def build_untrained(folder: Path, seed: int = 0, tiny: bool = False) -> None:
             for parameter in model.parameters():
                 if parameter.dim() > 1 and not parameter.any():
                     nn.init.normal_(parameter, std=0.02)
-    write_checkpoint(Path(folder), size, parts, tokenizer)
+    about = describe(size.name, size.native, size.native, size.frames, size.fps, size.lineart_width)
+    scheduler = build_scheduler(size.prediction_type)
+    write_checkpoint(Path(folder), about, parts, {"tokenizer": tokenizer, "scheduler": scheduler})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Command line of the training: one stage after another, each resumable.
+"""Command line of the training: one stage after another, each resumable. See docs/training.md.
 
 animatic train STAGE --folder train --minutes 30
 """
@@ -9,58 +9,121 @@ from pathlib import Path
 
 import torch
 
+from ..errors import EngineError
 from .architecture import SIZES
-from .train import STAGES, Run, export, measure
+from .recipe import Recipe, read_recipe
+from .run import Run
+from .train import STAGES, measure, train_all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "stage", choices=[*STAGES, "measure", "export"], help="what to do, in this order"
+    add = parser.add_argument
+    add(
+        "stage",
+        choices=[*STAGES, "all", "measure", "export"],
+        help="what to do, in this order; all: every stage of the recipe's [shares], then export",
     )
-    parser.add_argument("--folder", type=Path, default=Path("train"), help="where all of it lives")
-    parser.add_argument("--size", choices=list(SIZES), default="mini", help="the model's size")
-    parser.add_argument("--minutes", type=float, default=30.0, help="time budget of the stage")
-    parser.add_argument("--steps", type=int, help="stop the stage after so many steps at most")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as torch likes)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stills", type=int, default=60, help="shards of 256 stills to render")
-    parser.add_argument("--clips", type=int, default=40, help="shards of 16 clips to render")
-    parser.add_argument("--batch", type=int, help="instead of the stage's own batch size")
-    parser.add_argument("--learning-rate", type=float, help="instead of the stage's own")
-    parser.add_argument("--target", type=Path, help="export: the checkpoint folder to write")
-    parser.add_argument("--guidance", type=float, default=3.0, help="measure, export: guidance")
+    add("--folder", type=Path, default=Path("train"), help="where all of it lives")
+    add("--recipe", default="blockout-mini", help="of presets/training, or a .toml file")
+    add("--base", "--from", type=Path, metavar="DIR", help="a checkpoint to go on from")
+    add("--data", type=Path, metavar="DIR", help="clips to train on instead of ray-cast blockouts")
+    add("--move", help='motionlora: the camera move, as the captions name it ("dolly in")')
+    add("--minutes", type=float, help="time budget, instead of the recipe's")
+    add("--steps", type=int, help="stop the stage after so many steps at most")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add("--threads", type=int, default=0, help="CPU threads (0: as torch likes)")
+    add("--seed", type=int, default=0, help="another seed renders other scenes")
+    add("--size", choices=list(SIZES), help="size of a model made from nothing")
+    add("--stills", type=int, help="shards of 256 stills to render")
+    add("--clips", type=int, help="shards of 16 clips to render")
+    add("--batch", type=int, help="batch size of the stage")
+    add("--learning-rate", type=float, help="of the stage")
+    add("--last-rate", type=float, help="what is left of it at the end (1: another part follows)")
+    add(
+        "--shares",
+        type=_shares,
+        metavar="image=6,motion=3",
+        help="all: the stages to run and their shares of the time, instead of the recipe's",
+    )
+    add("--target", type=Path, help="all, export: the checkpoint folder to write")
+    add("--shard-size", default="10GB", help="all, export: largest file of weights (15MB)")
+    add("--guidance", type=float, help="measure, export: guidance, instead of the recipe's")
+
+
+def _shares(text: str) -> dict[str, float]:
+    """Stages and their shares; argparse makes a sentence of a ValueError."""
+    return {name: float(share) for name, share in (pair.split("=") for pair in text.split(","))}
+
+
+def _table(stage: str) -> str:
+    """A stage's table in the recipe."""
+    return "sparsectrl" if stage.startswith("sparsectrl") else stage
+
+
+def _with_options(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """The recipe with what the command line says instead."""
+    stages = [s for s in STAGES if s not in ("data", "encode")]
+    for stage in stages if options.stage == "all" else [options.stage]:
+        table = recipe.setdefault(_table(stage), {})
+        for name in ("steps", "batch", "learning_rate", "last_rate"):
+            if getattr(options, name) is not None:
+                table[name] = getattr(options, name)
+    if options.shares is not None:
+        recipe["shares"] = options.shares
+    for table_name, name in (("data", "stills"), ("data", "clips"), ("model", "size")):
+        if getattr(options, name) is not None:
+            recipe[table_name][name] = getattr(options, name)
+    return recipe
+
+
+def prepare(device: str, threads: int) -> torch.device:
+    """Choose the device, and what is quick on it."""
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        # Fused attention is quick forwards, but its way back costs a sixth of a step on a CPU.
+        torch.backends.cuda.enable_flash_sdp(False)
+    else:
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    return torch.device(device)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run what was asked for; 0 when it worked, 2 when something is missing."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if not torch.cuda.is_available():
-        # Fused attention is quick forwards, but its way back costs a sixth of a step on a CPU.
-        torch.backends.cuda.enable_flash_sdp(False)
-    run = Run(
-        folder=options.folder,
-        size=SIZES[options.size],
-        minutes=options.minutes,
-        seed=options.seed,
-        stills=options.stills,
-        clips=options.clips,
-        steps=options.steps,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-    )
+    """Run what was asked for; 0 when it worked, 2 when something is missing or wrong."""
     try:
-        if options.stage == "export":
-            if options.target is None:
-                print("Name the checkpoint folder to write with --target.")
-                return 2
-            export(run, options.target, options.guidance)
-        elif options.stage == "measure":
-            print(json.dumps(measure(run, options.guidance), indent=2))
-        else:
+        if options.device == "cuda" and not torch.cuda.is_available():
+            raise EngineError("There is no CUDA device here. Choose --device cpu.")
+        if options.stage in ("all", "export") and options.target is None:
+            raise EngineError("Name the checkpoint folder to write with --target.")
+        for folder in (options.base, options.data):
+            if folder is not None and not folder.is_dir():
+                raise EngineError(f"There is no folder {folder}. Check its name.")
+        run = Run(
+            folder=options.folder,
+            recipe=_with_options(read_recipe(options.recipe), options),
+            minutes=options.minutes,
+            base=options.base,
+            clips=options.data,
+            move=options.move,
+            seed=options.seed,
+            device=prepare(options.device, options.threads),
+        )
+        if options.stage == "measure":
+            guidance = options.guidance or run.recipe["export"]["guidance"]
+            print(json.dumps(measure(run, guidance), indent=2))
+            return 0
+        if options.stage == "all":
+            took = train_all(run)
+            print(json.dumps({stage: round(seconds, 1) for stage, seconds in took.items()}))
+        elif options.stage != "export":
             STAGES[options.stage](run)
-    except FileNotFoundError as error:
+        if options.stage in ("all", "export"):
+            run.export(options.target, options.guidance, options.shard_size)
+    except (FileNotFoundError, FileExistsError, EngineError) as error:
         print(error)
         return 2
     return 0
@@ -68,7 +131,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(
-        prog="animatic train", description="Train blockout-mini, or a model like it."
+        prog="animatic train", description="Train blockout-mini, a model like it, or SD 1.5 parts."
     )
     add_arguments(parser)
     return main(parser.parse_args())

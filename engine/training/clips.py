@@ -1,30 +1,38 @@
-"""Stages on clips: motion modules (AnimateDiff) and sparse control (SparseCtrl)."""
+"""The stages on clips: motion modules (AnimateDiff), sparse control (SparseCtrl), MotionLoRA.
+
+They differ in what learns and in what the clips are held to; the rest is ``train_on_clips``.
+"""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..motion import use_reference_normalisation
-from ..vae import Vae, decode
+from ..vae import decode
 from .data import Shards
-from .diffusion import Control, diffusion_loss, noisy_and_target, predict, sample, tokens
-from .image import blur_some, drop_text, pixel_condition
-from .loop import Loop, LoopConfig
+from .diffusion import (
+    Control,
+    Frozen,
+    diffusion_loss,
+    half_precision,
+    noisy_and_target,
+    predict,
+    sample,
+    start_noise,
+)
+from .image import Teaching, pixel_condition
+from .loop import Loop, LoopConfig, averaged_weights
 from .pictures import write_grid
-
-# How often a clip of stage motion is held to depth on all frames.
-GUIDED_MOTION = 0.5
 
 
 def motion_model(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotionModel:
     """The video model, with the adapter's own modules in it, so that training them trains it."""
-    model = UNetMotionModel.from_unet2d(unet, adapter)
+    model = UNetMotionModel.from_unet2d(unet, adapter).to(unet.device)
     blocks = zip(
         (*model.down_blocks, *model.up_blocks),
         (*adapter.down_blocks, *adapter.up_blocks),
@@ -32,6 +40,8 @@ def motion_model(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMoti
     )
     for block, motion in blocks:
         block.motion_modules = motion.motion_modules
+    if adapter.mid_block is not None:
+        model.mid_block.motion_modules = adapter.mid_block.motion_modules
     for name, parameter in model.named_parameters():
         if "motion_modules" not in name:
             parameter.requires_grad_(False)
@@ -47,6 +57,11 @@ def random_keyframes(frames: int, rng: random.Random) -> list[int]:
     return sorted(rng.sample(range(frames), count))
 
 
+def all_frames(frames: int, rng: random.Random) -> list[int]:
+    """A guide on every frame."""
+    return list(range(frames))
+
+
 def sparse_control(
     encoder: SparseControlNetModel, guide: str, batch: dict, keyframes: Sequence[int]
 ) -> Control:
@@ -55,45 +70,45 @@ def sparse_control(
         condition = batch["latents"].float().transpose(1, 2)
     else:
         condition = pixel_condition(batch[guide])
-    mask = torch.zeros_like(condition[:, :1])
-    mask[:, :, list(keyframes)] = 1
+    keyed = torch.tensor(list(keyframes), device=condition.device)
+    mask = torch.zeros_like(condition[:, :1]).index_fill(2, keyed, 1)
     return Control(encoder, condition * mask, mask)
 
 
 class ClipGrid:
-    """Draws held-out clips: the true one, and one per number of keyframes."""
+    """Draws two held-out clips: the true ones, and some per number of keyframes."""
 
-    def __init__(
-        self,
-        data: Shards,
-        vae: Vae,
-        text_encoder: CLIPTextModel,
-        tokenizer: CLIPTokenizer,
-        scheduler: DDIMScheduler,
-        path: Callable[[int], Path],
-    ):
-        self.vae, self.scheduler, self.path = vae, scheduler, path
-        self.batch = data.sample(random.Random(3), 2)
+    def __init__(self, frozen: Frozen, held_out: Shards, path: Callable[[int], Path]):
+        self.frozen, self.path = frozen, path
+        self.batch = held_out.sample(random.Random(3), min(2, len(held_out)))
         with torch.no_grad():
-            ids = tokens(tokenizer, self.batch["captions"])
-            self.text = text_encoder(ids).last_hidden_state
-            self.empty = text_encoder(tokens(tokenizer, [""])).last_hidden_state
+            self.text = frozen.text(self.batch["captions"])
+            self.empty = frozen.text([""])
 
     @torch.no_grad()
     def draw(
-        self, model: UNetMotionModel, encoder: SparseControlNetModel, guide: str, step: int
+        self,
+        model: UNetMotionModel,
+        encoders: Mapping[str, SparseControlNetModel],
+        step: int,
     ) -> None:
-        """Rows: truth, all keyframes, first and last keyframe, none; two clips."""
-        latents = self.batch["latents"].float().transpose(1, 2)
+        """Rows of a clip: truth, then, held to the first of ``encoders``, with a guide on all
+        frames, on the first and last, and on none."""
+        latents = self.batch["latents"].transpose(1, 2)
         frames = latents.shape[2]
-        start = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
+        start = start_noise(latents.shape, latents.device)
+        controls: list[Control | None] = [None]
+        for guide, encoder in list(encoders.items())[:1]:
+            for keyframes in ((0, frames - 1), range(frames)):
+                controls.insert(0, sparse_control(encoder, guide, self.batch, keyframes))
         made = []
-        for keyframes in (range(frames), (0, frames - 1), None):
-            control = None
-            if keyframes is not None:
-                control = sparse_control(encoder, guide, self.batch, keyframes)
-            clip = sample(model, self.scheduler, self.text, self.empty, start, control, steps=10)
-            pictures = decode(self.vae, clip.transpose(1, 2).flatten(0, 1))
+        for control in controls:
+            clip = sample(
+                model, self.frozen.scheduler, self.text, self.empty, start, control, steps=10
+            )
+            flat = clip.transpose(1, 2).flatten(0, 1)
+            # A few at a time: large pictures take much memory.
+            pictures = torch.cat([decode(self.frozen.vae, part) for part in flat.split(4)])
             made.append(pictures.unflatten(0, (len(latents), frames)))
         rows = []
         for index in range(len(latents)):
@@ -102,106 +117,55 @@ class ClipGrid:
         write_grid([row[:: max(1, frames // 8)] for row in rows], self.path(step))
 
 
-def _clip_batch(data: Shards, rng: random.Random, config: LoopConfig, step: int) -> dict:
-    if step % 100 == 0:
-        data.refresh()
-    return data.sample(rng, config.batch)
-
-
-def train_motion(
-    unet: UNet2DConditionModel,
-    adapter: MotionAdapter,
-    text_encoder: CLIPTextModel,
-    depth_encoder: SparseControlNetModel,
-    vae: Vae,
-    tokenizer: CLIPTokenizer,
-    scheduler: DDIMScheduler,
+def train_on_clips(
+    stage: str,
+    learns: Mapping[str, nn.Module],
+    model: UNetMotionModel,
+    encoders: Mapping[str, SparseControlNetModel],
+    keyframes: Callable[[int, random.Random], Sequence[int]],
+    frozen: Frozen,
     data: Shards,
     held_out: Shards,
     folder: Path,
     config: LoopConfig,
-) -> MotionAdapter:
-    """Train the motion modules with the image model frozen (AnimateDiff, section 4.2).
+    teaching: Teaching,
+) -> Mapping[str, nn.Module]:
+    """Train ``learns``, which is inside ``model`` or ``encoders``; returns its averaged weights.
 
-    Part of the clips are held to depth on every frame by the frozen encoder, since that is how the
-    model is used most. Returns the averaged adapter.
+    Whatever else is to stay as it is takes no gradient already. A batch that ``teaching`` holds to
+    a guide gets it on ``keyframes(number of frames, rng)``. Sources: AnimateDiff, section 4.2
+    (motion modules beside a frozen image model) and 4.3 (MotionLoRA); SparseCtrl, section 3 (an
+    encoder beside a frozen video model).
     """
-    model = motion_model(unet, adapter)
-    use_reference_normalisation(depth_encoder)
     rng = random.Random(config.seed)
-    noise = torch.Generator().manual_seed(config.seed)
+    noise = torch.Generator(data.device).manual_seed(config.seed)
+    for encoder in encoders.values():
+        use_reference_normalisation(encoder)
 
     def loss_of(step: int) -> Tensor:
-        batch = _clip_batch(data, rng, config, step)
+        if step % 100 == 0:
+            data.refresh()
+        batch = data.sample(rng, config.batch)
         clean = batch["latents"].float().transpose(1, 2)
-        ids = tokens(tokenizer, drop_text(batch["captions"], rng))
-        noisy, time, target = noisy_and_target(scheduler, clean, noise)
-        with torch.autocast("cpu", torch.bfloat16):
-            text = text_encoder(ids).last_hidden_state
+        captions = teaching.captions(batch["captions"], rng)
+        noisy, time, target = noisy_and_target(frozen.scheduler, clean, noise)
+        guide = teaching.guide(rng)
+        with half_precision(data.device):
+            text = frozen.text(captions)
             control = None
-            if rng.random() < GUIDED_MOTION:
-                control = sparse_control(depth_encoder, "depth", batch, range(clean.shape[2]))
+            if guide:
+                chosen = keyframes(clean.shape[2], rng)
+                control = sparse_control(encoders[guide], guide, batch, chosen)
+                control.condition = teaching.blur_some(control.condition, guide, rng)
             prediction = predict(model, noisy, time, text, control)
         return diffusion_loss(prediction, target)
 
-    grid = ClipGrid(
-        held_out, vae, text_encoder, tokenizer, scheduler,
-        lambda step: folder / "grids" / f"motion_{step:06d}.png",
-    )  # fmt: skip
+    grid = ClipGrid(frozen, held_out, lambda step: folder / "grids" / f"{stage}_{step:06d}.png")
+    loop = Loop(folder, stage, learns, config)
 
-    def draw(modules: Mapping[str, nn.Module], step: int) -> None:
-        averaged = motion_model(unet, modules["motion_adapter"])
-        grid.draw(averaged, depth_encoder, "depth", step)
+    def draw(averaged: Mapping[str, nn.Module], step: int) -> None:
+        with averaged_weights(learns, averaged):
+            grid.draw(model, encoders, step)
 
-    loop = Loop(folder, "motion", {"motion_adapter": adapter}, config)
     loop.run(loss_of, draw)
-    return loop.average.modules["motion_adapter"]
-
-
-def train_sparsectrl(
-    unet: UNet2DConditionModel,
-    adapter: MotionAdapter,
-    text_encoder: CLIPTextModel,
-    encoder: SparseControlNetModel,
-    guide: str,
-    vae: Vae,
-    tokenizer: CLIPTokenizer,
-    scheduler: DDIMScheduler,
-    data: Shards,
-    held_out: Shards,
-    folder: Path,
-    config: LoopConfig,
-) -> SparseControlNetModel:
-    """Train a condition encoder with the whole video model frozen (SparseCtrl, section 3).
-
-    Each clip has its own random keyframes. Returns the averaged encoder.
-    """
-    model = motion_model(unet, adapter).requires_grad_(False)
-    use_reference_normalisation(encoder).requires_grad_(True)
-    rng = random.Random(config.seed)
-    noise = torch.Generator().manual_seed(config.seed)
-
-    def loss_of(step: int) -> Tensor:
-        batch = _clip_batch(data, rng, config, step)
-        clean = batch["latents"].float().transpose(1, 2)
-        ids = tokens(tokenizer, drop_text(batch["captions"], rng))
-        noisy, time, target = noisy_and_target(scheduler, clean, noise)
-        with torch.autocast("cpu", torch.bfloat16):
-            text = text_encoder(ids).last_hidden_state
-            keyframes = random_keyframes(clean.shape[2], rng)
-            control = sparse_control(encoder, guide, batch, keyframes)
-            control.condition = blur_some(control.condition, guide, rng)
-            prediction = predict(model, noisy, time, text, control)
-        return diffusion_loss(prediction, target)
-
-    grid = ClipGrid(
-        held_out, vae, text_encoder, tokenizer, scheduler,
-        lambda step: folder / "grids" / f"sparsectrl_{guide}_{step:06d}.png",
-    )  # fmt: skip
-
-    def draw(modules: Mapping[str, nn.Module], step: int) -> None:
-        grid.draw(model, modules["encoder"], guide, step)
-
-    loop = Loop(folder, f"sparsectrl_{guide}", {"encoder": encoder}, config)
-    loop.run(loss_of, draw)
-    return loop.average.modules["encoder"]
+    return loop.average.modules

@@ -15,7 +15,9 @@ from torch import Tensor
 from .guides import render
 from .scenes import make_blockouts
 
-_CHUNK = 16  # clips rendered at once, for stills; bounds memory
+# Stills rendered at once, and pixels encoded at once; they bound memory.
+_CHUNK = {"cpu": 16, "cuda": 128}
+_PIXELS = 32 * 128 * 128
 
 
 def save_atomically(content: object, path: Path) -> None:
@@ -23,6 +25,11 @@ def save_atomically(content: object, path: Path) -> None:
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
     os.replace(partial, path)
+
+
+def eight_bits(depth: Tensor) -> Tensor:
+    """Depth codes 0..65535 as uint8: enough to learn from, and the set stays in memory."""
+    return (depth / 257).round().to(torch.uint8)
 
 
 def _times(clips: int, frames: int, seed: int) -> Tensor:
@@ -33,7 +40,13 @@ def _times(clips: int, frames: int, seed: int) -> Tensor:
 
 
 def write_shard(
-    folder: Path, number: int, clips: int, frames: int, side: int, lineart_width: float
+    folder: Path,
+    number: int,
+    clips: int,
+    frames: int,
+    side: int,
+    lineart_width: float,
+    device: torch.device,
 ) -> None:
     """Render clips number*clips .. (number+1)*clips-1 of the data set; nothing if it is there."""
     path = folder / f"{number:05d}.pt"
@@ -41,60 +54,95 @@ def write_shard(
         return
     folder.mkdir(parents=True, exist_ok=True)
     blockouts = make_blockouts(number, clips, _times(clips, frames, number))
-    chunk = max(1, _CHUNK // frames)
-    parts = []
-    for first in range(0, clips, chunk):
-        scene = blockouts.scene.select(slice(first, first + chunk))
-        parts.append(render(scene, side, lineart_width))
+    scenes = blockouts.scene.to(device)
+    chunk = max(1, _CHUNK[device.type] // frames)
+    parts = [
+        render(scenes.select(slice(first, first + chunk)), side, lineart_width)
+        for first in range(0, clips, chunk)
+    ]
     shard = {
-        "colour": torch.cat([part.colour for part in parts]),
-        # 16 bits in the guide; 8 are enough to learn from and keep the set in memory.
-        "depth": (torch.cat([part.depth for part in parts]) / 257).round().to(torch.uint8),
-        "lineart": torch.cat([part.lineart for part in parts]),
+        "colour": torch.cat([part.colour.cpu() for part in parts]),
+        "depth": eight_bits(torch.cat([part.depth.cpu() for part in parts])),
+        "lineart": torch.cat([part.lineart.cpu() for part in parts]),
         "captions": blockouts.captions,
     }
     save_atomically(shard, path)
 
 
 class Shards:
-    """All shards in a folder, in memory; ``refresh`` takes up those written since."""
+    """All shards in a folder, in memory; ``refresh`` takes up those written since.
 
-    def __init__(self, folder: Path, fields: tuple[str, ...] = ("colour", "depth", "lineart")):
-        self.folder, self.fields = folder, fields
-        self.parts: dict[str, dict] = {}
+    On the CPU they stay mapped to their files; on a graphics card the whole set lies in its memory,
+    where a batch is picked without the computer's help. ``wanted`` chooses clips by their caption.
+    Shards without one of the ``fields`` are passed over.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fields: tuple[str, ...] = ("colour", "depth", "lineart"),
+        device: torch.device | str = "cpu",
+        wanted: Callable[[str], bool] | None = None,
+    ):
+        self.folder, self.fields, self.device = folder, fields, torch.device(device)
+        self.wanted = wanted
+        self.parts: list[dict] = []
+        self._read: set[str] = set()
         self.refresh()
 
     def refresh(self) -> None:
         """Read the shards that are new on disk."""
         for path in sorted(self.folder.glob("*.pt")):
             latents = self.folder / "latents" / path.name
-            if path.name not in self.parts and ("latents" not in self.fields or latents.exists()):
-                shard = torch.load(path, weights_only=True, mmap=True)
-                if "latents" in self.fields:
-                    shard["latents"] = torch.load(latents, weights_only=True)
-                self.parts[path.name] = {
-                    name: shard[name] for name in (*self.fields, "captions") if name in shard
-                }
+            if path.name in self._read or ("latents" in self.fields and not latents.exists()):
+                continue
+            self._read.add(path.name)
+            shard = torch.load(path, weights_only=True, mmap=True)
+            if "latents" in self.fields:
+                shard["latents"] = torch.load(latents, weights_only=True)
+            if set(self.fields) <= set(shard):
+                self._take_up({name: shard[name] for name in (*self.fields, "captions")})
+        if self.device.type != "cpu" and len(self.parts) > 1:
+            captions = [text for part in self.parts for text in part["captions"]]
+            whole = {name: torch.cat([p.pop(name) for p in self.parts]) for name in self.fields}
+            self.parts = [{**whole, "captions": captions}]
+
+    def _take_up(self, part: dict) -> None:
+        if self.wanted is not None:
+            rows = [i for i, text in enumerate(part["captions"]) if self.wanted(text)]
+            part = {name: part[name][rows] for name in self.fields} | {
+                "captions": [part["captions"][row] for row in rows]
+            }
+        if part["captions"]:
+            tensors = {name: part[name].to(self.device) for name in self.fields}
+            self.parts.append(tensors | {"captions": part["captions"]})
 
     def __len__(self) -> int:
-        return sum(len(part["captions"]) for part in self.parts.values())
+        return sum(len(part["captions"]) for part in self.parts)
 
     def sample(self, rng: random.Random, count: int) -> dict:
         """``count`` random clips: tensors [count, f, ...] by field, and a list of captions."""
-        names = list(self.parts)
-        picks = []
+        rows: dict[int, list[int]] = {}
         for _ in range(count):
-            part = self.parts[rng.choice(names)]
-            picks.append((part, rng.randrange(len(part["captions"]))))
+            number = rng.randrange(len(self))
+            part = 0
+            while number >= len(self.parts[part]["captions"]):
+                number -= len(self.parts[part]["captions"])
+                part += 1
+            rows.setdefault(part, []).append(number)
+        at = {part: torch.tensor(picks, device=self.device) for part, picks in rows.items()}
         batch: dict = {
-            name: torch.stack([part[name][index] for part, index in picks]) for name in self.fields
+            name: torch.cat([self.parts[part][name][picks] for part, picks in at.items()])
+            for name in self.fields
         }
-        batch["captions"] = [part["captions"][index] for part, index in picks]
+        batch["captions"] = [self.parts[p]["captions"][row] for p in rows for row in rows[p]]
         return batch
 
 
 @torch.no_grad()
-def add_latents(folder: Path, encode: Callable[[Tensor], Tensor], mirror: bool) -> int:
+def add_latents(
+    folder: Path, encode: Callable[[Tensor], Tensor], mirror: bool, device: torch.device
+) -> int:
     """Store latents beside the pictures of every shard that has none yet; returns how many.
 
     ``encode`` maps pictures [n, 3, h, w] in [0, 1] to scaled latents. With ``mirror`` (stills)
@@ -108,15 +156,16 @@ def add_latents(folder: Path, encode: Callable[[Tensor], Tensor], mirror: bool) 
             continue
         target.parent.mkdir(exist_ok=True)
         colour = torch.load(path, weights_only=True)["colour"]
-        flat = colour.flatten(0, 1)
+        flat = colour.flatten(0, 1).to(device)
+        count = max(1, _PIXELS // flat[0, 0].numel())
         versions = [flat, flat.flip(-1)] if mirror else [flat]
         latents = [
-            torch.cat([encode(part.float() / 255) for part in version.split(32)])
+            torch.cat([encode(part.float() / 255) for part in version.split(count)])
             for version in versions
         ]
         stacked = (
             torch.stack(latents, dim=1) if mirror else latents[0].unflatten(0, colour.shape[:2])
         )
-        save_atomically(stacked.half(), target)
+        save_atomically(stacked.half().cpu(), target)
         done += 1
     return done

@@ -5,10 +5,32 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ..vae import Vae
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What the stages on clips train beside: the image model and all around it."""
+
+    vae: Vae
+    text_encoder: CLIPTextModel
+    unet: UNet2DConditionModel
+    tokenizer: CLIPTokenizer
+    scheduler: DDIMScheduler
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it is."""
+        return next(self.unet.parameters()).device
+
+    def text(self, captions: Sequence[str]) -> Tensor:
+        """The captions as the models attend to them, [b, l, d]."""
+        return encode_text(self.text_encoder, self.tokenizer, captions)
 
 
 @dataclass
@@ -29,6 +51,24 @@ def tokens(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
     return tokenizer(
         list(captions), padding="max_length", truncation=True, return_tensors="pt"
     ).input_ids
+
+
+def encode_text(
+    encoder: CLIPTextModel, tokenizer: CLIPTokenizer, captions: Sequence[str]
+) -> Tensor:
+    """The captions' encodings [b, l, d]."""
+    ids = tokens(tokenizer, captions).to(next(encoder.parameters()).device)
+    return encoder(ids).last_hidden_state
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """Products in bfloat16, sums and weights in float32."""
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def start_noise(shape: Sequence[int], device: torch.device) -> Tensor:
+    """The noise that every grid and figure starts from, the same on every device."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1)).to(device)
 
 
 def predict(
@@ -63,13 +103,17 @@ def predict(
 def noisy_and_target(
     scheduler: DDIMScheduler, clean: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents [b, ...] -> (noisy latents, timesteps [b], what the model should predict)."""
+    """Latents [b, ...] -> (noisy latents, timesteps [b], what the model should predict).
+
+    ``generator`` is on the latents' device.
+    """
     steps = scheduler.config.num_train_timesteps
     # One draw per equal part of the schedule: less variance than independent draws.
-    count = len(clean)
-    parts = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    count, device = len(clean), clean.device
+    offsets = torch.rand(count, generator=generator, device=device)
+    parts = (torch.arange(count, device=device) + offsets) / count
     time = (parts * steps).long().clamp(max=steps - 1)
-    noise = torch.randn(clean.shape, generator=generator)
+    noise = torch.randn(clean.shape, generator=generator, device=device)
     noisy = scheduler.add_noise(clean, noise, time)
     if scheduler.config.prediction_type == "v_prediction":
         return noisy, time, scheduler.get_velocity(clean, noise, time)
@@ -99,8 +143,8 @@ def sample(
     scheduler.set_timesteps(steps)
     latents = start
     for time in scheduler.timesteps:
-        step = time.expand(len(latents))
-        with torch.autocast("cpu", torch.bfloat16):
+        step = time.to(start.device).expand(len(latents))
+        with half_precision(start.device):
             with_text = predict(unet, latents, step, text, control)
             without = predict(unet, latents, step, empty.expand_as(text), control)
         guided = without.float() + guidance * (with_text.float() - without.float())

@@ -57,7 +57,7 @@ def estimator_loss(model: UNet2DModel, pictures: Tensor, depth: Tensor, borders:
         loss = loss + 4 * F.l1_loss(disparity.diff(dim=dim), depth.diff(dim=dim))
     # A picture has some twenty times as many places without a border as with one.
     weight = torch.tensor(4.0, device=logits.device)
-    return loss + 0.3 * F.binary_cross_entropy_with_logits(
+    return loss + F.binary_cross_entropy_with_logits(
         logits, borders.float(), pos_weight=weight
     )
 

@@ -8,6 +8,7 @@ dense and on stills; stage sparsectrl goes on from them as the paper does.
 
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +22,55 @@ from transformers import CLIPTokenizer
 from ..structure import BLUR_LEVELS, blur_structure
 from ..vae import Vae, decode
 from .data import Shards
-from .diffusion import Control, diffusion_loss, noisy_and_target, predict, sample, tokens
+from .diffusion import (
+    Control,
+    diffusion_loss,
+    encode_text,
+    half_precision,
+    noisy_and_target,
+    predict,
+    sample,
+    start_noise,
+)
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
 
-TEXT_DROPOUT = 0.1
-# How often a batch of stills is held to which guide.
-GUIDE_SHARES = {None: 0.2, "depth": 0.5, "lineart": 0.3}
-# How often a batch's depth is blurred (Gen-1, section 3.4).
-BLURRED_DEPTH = 0.2
+
+@dataclass(frozen=True)
+class Teaching:
+    """What a diffusion stage is shown, as shares of its batches.
+
+    ``guides`` says how often a batch is held to which guide (the rest has none), ``text_dropout``
+    how often a caption is left out, ``blurred_depth`` how often depth is blurred (Gen-1, section
+    3.4).
+    """
+
+    guides: Mapping[str, float]
+    text_dropout: float
+    blurred_depth: float
+
+    def guide(self, rng: random.Random) -> str | None:
+        """The guide of the next batch, or None for none."""
+        names = list(self.guides)
+        none = max(0.0, 1.0 - sum(self.guides.values()))
+        return rng.choices([*names, None], [*self.guides.values(), none])[0]
+
+    def captions(self, captions: list[str], rng: random.Random) -> list[str]:
+        """Captions, some of them empty, so that the model also learns to do without."""
+        return ["" if rng.random() < self.text_dropout else text for text in captions]
+
+    def blur_some(self, condition: Tensor, guide: str, rng: random.Random) -> Tensor:
+        """Depth ``condition`` [b, c, f, h, w], now and then blurred by a random level."""
+        if guide != "depth" or rng.random() >= self.blurred_depth:
+            return condition
+        frames = condition.transpose(1, 2).flatten(0, 1)
+        blurred = blur_structure(frames, rng.randrange(1, BLUR_LEVELS))
+        return blurred.unflatten(0, (len(condition), -1)).transpose(1, 2)
 
 
 def pixel_condition(guide: Tensor) -> Tensor:
     """A guide's frames [b, f, h, w] uint8 -> condition [b, 3, f, h, w] in [0, 1]."""
     return (guide.float() / 255)[:, None].expand(-1, 3, -1, -1, -1)
-
-
-def blur_some(condition: Tensor, guide: str | None, rng: random.Random) -> Tensor:
-    """Depth ``condition`` [b, c, f, h, w], now and then blurred by a random level."""
-    if guide != "depth" or rng.random() >= BLURRED_DEPTH:
-        return condition
-    frames = condition.transpose(1, 2).flatten(0, 1)
-    blurred = blur_structure(frames, rng.randrange(1, BLUR_LEVELS))
-    return blurred.unflatten(0, (len(condition), -1)).transpose(1, 2)
-
-
-def drop_text(captions: list[str], rng: random.Random) -> list[str]:
-    """Captions, some of them empty, so that the model also learns to do without."""
-    return ["" if rng.random() < TEXT_DROPOUT else text for text in captions]
 
 
 class _Skipped(nn.Module):
@@ -117,13 +139,11 @@ class StillGrid:
     @torch.no_grad()
     def __call__(self, modules: Mapping[str, nn.Module], step: int) -> None:
         """Rows: truth, depth, held to depth, line-art, held to line-art, text alone."""
-        encoder = modules["text_encoder"]
-        text = encoder(tokens(self.tokenizer, self.batch["captions"])).last_hidden_state
-        empty = encoder(tokens(self.tokenizer, [""])).last_hidden_state
-        true = self.batch["latents"].float()
-        start = torch.randn(
-            (len(true), 4, 1, *true.shape[-2:]), generator=torch.Generator().manual_seed(1)
-        )
+        encoder: Any = modules["text_encoder"]
+        text = encode_text(encoder, self.tokenizer, self.batch["captions"])
+        empty = encode_text(encoder, self.tokenizer, [""])
+        true = self.batch["latents"]
+        start = start_noise((len(true), 4, 1, *true.shape[-2:]), true.device)
         rows = [self.batch["colour"][:, 0].float() / 255]
         for guide in ("depth", "lineart", None):
             control = still_control(modules, guide, self.batch) if guide else None
@@ -143,15 +163,15 @@ def train_image(
     held_out: Shards,
     folder: Path,
     config: LoopConfig,
+    teaching: Teaching,
 ) -> Mapping[str, nn.Module]:
     """Train ``unet``, ``text_encoder`` and the pixel guides' encoders; returns averaged weights.
 
     ``data`` holds stills with fields latents, depth and lineart; ``held_out`` also colour.
     """
     rng = random.Random(config.seed)
-    noise = torch.Generator().manual_seed(config.seed)
-    guides = [g for g in GUIDE_SHARES if g is None or f"sparsectrl_{g}" in modules]
-    shares = [GUIDE_SHARES[guide] for guide in guides]
+    noise = torch.Generator(data.device).manual_seed(config.seed)
+    text_encoder: Any = modules["text_encoder"]
 
     def loss_of(step: int) -> Tensor:
         if step % 100 == 0:
@@ -160,16 +180,17 @@ def train_image(
         flip = rng.random() < 0.5
         # Both mirror images were encoded: the autoencoder is not exactly symmetric.
         clean = batch["latents"][:, 1 if flip else 0].float()[:, :, None]
-        guide = rng.choices(guides, shares)[0]
+        guide = teaching.guide(rng)
         if guide and flip:
             batch[guide] = batch[guide].flip(-1)
-        ids = tokens(tokenizer, drop_text(batch["captions"], rng))
+        captions = teaching.captions(batch["captions"], rng)
         noisy, time, target = noisy_and_target(scheduler, clean, noise)
-        with torch.autocast("cpu", torch.bfloat16):
-            text = modules["text_encoder"](ids).last_hidden_state
-            control = still_control(modules, guide, batch) if guide else None
-            if control is not None:
-                control.condition = blur_some(control.condition, guide, rng)
+        with half_precision(data.device):
+            text = encode_text(text_encoder, tokenizer, captions)
+            control = None
+            if guide:
+                control = still_control(modules, guide, batch)
+                control.condition = teaching.blur_some(control.condition, guide, rng)
             prediction = predict(modules["unet"], noisy, time, text, control)
         return diffusion_loss(prediction, target)
 

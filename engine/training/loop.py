@@ -4,7 +4,8 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from .data import save_atomically
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How to take steps. The learning rate warms up, then falls along a cosine over the budget.
+    """How to take steps. The learning rate warms up, then falls along a cosine over the budget,
+    to ``last_rate`` of itself.
 
-    The budget is ``minutes`` of stepping, or ``steps`` where that is given and reached first.
+    The budget is ``minutes`` of the clock, or ``steps`` where that is given and reached first.
     """
 
     minutes: float
@@ -39,6 +41,8 @@ class LoopConfig:
 
 # The average is taken every so many steps: it costs a pass over all weights.
 _AVERAGE_EVERY = 4
+# On a graphics card losses are looked at only now and then: it makes the computer wait for it.
+_LOOK_EVERY = 8
 
 
 class Average:
@@ -61,6 +65,25 @@ class Average:
             torch._foreach_lerp_(averaged, list(module.parameters()), 1 - decay)
 
 
+@contextmanager
+def averaged_weights(
+    modules: Mapping[str, nn.Module], averaged: Mapping[str, nn.Module]
+) -> Iterator[None]:
+    """Give ``modules`` the averaged weights for a while, to draw pictures with."""
+
+    def swap() -> None:
+        for name, module in modules.items():
+            pairs = zip(module.parameters(), averaged[name].parameters(), strict=True)
+            for mine, mean in pairs:
+                mine.data, mean.data = mean.data, mine.data
+
+    swap()
+    try:
+        yield
+    finally:
+        swap()
+
+
 class Loop:
     """Trains ``modules``; keeps everything needed to go on in ``folder/<stage>.pt``."""
 
@@ -71,11 +94,8 @@ class Loop:
         self.modules = dict(modules)
         self.step, self.elapsed = 0, 0.0
         groups: list[dict[str, Any]] = [
-            {"params": [p for m in self.modules.values() for p in m.parameters() if p.dim() > 1]},
-            {
-                "params": [p for m in self.modules.values() for p in m.parameters() if p.dim() < 2],
-                "weight_decay": 0.0,
-            },
+            {"params": [p for p in self._parameters() if p.dim() > 1]},
+            {"params": [p for p in self._parameters() if p.dim() < 2], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(
             groups,
@@ -88,8 +108,12 @@ class Loop:
         if self.path.exists():
             self._resume()
 
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for module in self.modules.values() for p in module.parameters()]
+
     def _resume(self) -> None:
-        state = torch.load(self.path, weights_only=True)
+        device = self._parameters()[0].device
+        state = torch.load(self.path, weights_only=True, map_location=device)
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
             self.average.modules[name].load_state_dict(state["average"][name])
@@ -109,6 +133,8 @@ class Loop:
 
     def _spent(self) -> float:
         """The share of the budget that is used up, 1 at the end."""
+        if self.config.minutes <= 0:
+            return 1.0
         by_steps = self.step / self.config.steps if self.config.steps else 0.0
         return min(1.0, max(by_steps, self.elapsed / (60 * self.config.minutes)))
 
@@ -129,46 +155,57 @@ class Loop:
         to draw pictures. A loss that is not finite raises RuntimeError; the state on disk is then
         the last good one.
         """
-        config = self.config
-        parameters = [p for module in self.modules.values() for p in module.parameters()]
-        logged = saved = sampled = time.monotonic()
+        config, parameters = self.config, self._parameters()
+        every = 1 if parameters[0].device.type == "cpu" else _LOOK_EVERY
+        started = logged = saved = sampled = time.monotonic()
+        before = self.elapsed
+        unseen: list[Tensor] = []
         losses: list[float] = []
         mean = math.nan
         while self._spent() < 1:
-            began = time.monotonic()
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate()
             loss = loss_of(self.step)
-            if not torch.isfinite(loss):
-                raise RuntimeError(
-                    f"Training stage {self.stage} lost its way at step {self.step}: the loss is "
-                    f"{loss.item()}. Lower the learning rate and start it again."
-                )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
             self.optimizer.step()
             self.step += 1
             self.average.update(self.modules, self.step)
-            losses.append(loss.item())
-            now = time.monotonic()
-            self.elapsed += now - began
-            if now - logged > config.log_seconds:
-                mean = sum(losses) / len(losses)
-                self._log(mean, len(losses) / (now - logged))
-                losses, logged = [], now
-            if now - saved > config.save_seconds:
-                self.save()
-                saved = time.monotonic()
-            if sample is not None and now - sampled > config.sample_seconds:
-                sample(self.average.modules, self.step)
-                sampled = time.monotonic()
+            unseen.append(loss.detach())
+            if self.step % every == 0:
+                losses += self._looked_at(unseen)
+                now = time.monotonic()
+                if now - logged > config.log_seconds:
+                    mean = sum(losses) / len(losses)
+                    self._log(mean, len(losses) / (now - logged))
+                    losses, logged = [], now
+                if now - saved > config.save_seconds:
+                    self.save()
+                    saved = time.monotonic()
+                if sample is not None and now - sampled > config.sample_seconds:
+                    sample(self.average.modules, self.step)
+                    sampled = time.monotonic()
+            self.elapsed = before + time.monotonic() - started
+        losses += self._looked_at(unseen)
         self.save()
         if losses:
             mean = sum(losses) / len(losses)
         if sample is not None:
             sample(self.average.modules, self.step)
         return mean
+
+    def _looked_at(self, unseen: list[Tensor]) -> list[float]:
+        """The values of the losses since the last look, all of them numbers; empties the list."""
+        values = torch.stack(unseen).tolist() if unseen else []
+        unseen.clear()
+        for value in values:
+            if not math.isfinite(value):
+                raise RuntimeError(
+                    f"Training stage {self.stage} lost its way before step {self.step}: the loss "
+                    f"is {value}. Lower the learning rate and start it again."
+                )
+        return values
 
     def _log(self, loss: float, pace: float) -> None:
         left = 60 * self.config.minutes - self.elapsed

@@ -5,6 +5,7 @@ how far the picture's colours are from the true ones. ``animatic evaluate`` goes
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from ..vae import Vae, decode
-from .diffusion import sample, tokens
+from .diffusion import encode_text, sample, start_noise
 from .image import still_control
 
 
@@ -45,13 +46,13 @@ def still_figures(
     Rows: the true pictures, those through the autoencoder, guided by depth, by line-art, and by
     the caption alone. ``batch`` holds stills with colour, latents, depth, lineart and captions.
     """
-    encoder = modules["text_encoder"]
-    text = encoder(tokens(tokenizer, batch["captions"])).last_hidden_state
-    empty = encoder(tokens(tokenizer, [""])).last_hidden_state
+    encoder: Any = modules["text_encoder"]
+    text = encode_text(encoder, tokenizer, batch["captions"])
+    empty = encode_text(encoder, tokenizer, [""])
     true = batch["colour"][:, 0].float() / 255
     latents = batch["latents"][:, :1].float().transpose(1, 2)
 
-    start = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
+    start = start_noise(latents.shape, latents.device)
     pictures = {"true": true, "autoencoder": decode(vae, latents[:, :, 0])}
     for guide in ("depth", "lineart", None):
         control = still_control(modules, guide, batch) if guide else None

@@ -8,8 +8,8 @@ from torch import Tensor
 
 
 def to_bytes(pictures: Tensor) -> Tensor:
-    """[n, c, h, w] in [0, 1], one or three channels -> uint8 [n, h, w, 3]."""
-    pictures = (pictures.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    """[n, c, h, w] in [0, 1], one or three channels -> uint8 [n, h, w, 3] on the CPU."""
+    pictures = (pictures.float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     return pictures.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
 
 

@@ -1,29 +1,26 @@
-"""The stages in order, each reading what the one before left in the training folder.
+"""The stages in order, each reading what the one before left in the training folder."""
 
-Folder: ``stills/``, ``clips/`` and ``held_out/`` hold rendered shards, ``parts/`` the averaged
-weights each stage has finished (float32), ``<stage>.pt`` what a stage needs to go on.
-"""
-
-import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
+from ..errors import EngineError
 from ..motion import use_reference_normalisation
-from ..vae import Vae, encode
-from . import architecture
-from .architecture import GUIDE_FOLDERS, ModelSize
-from .clips import train_motion, train_sparsectrl
-from .data import Shards, add_latents, write_shard
+from ..vae import encode
+from .clip_folders import read_clips
+from .clips import all_frames, motion_model, random_keyframes, train_on_clips
+from .data import add_latents, write_shard
+from .export import GUIDE_FOLDERS
 from .image import pixel_condition, skip_motion, start_condition_path, train_image
-from .loop import LoopConfig
 from .measure import still_figures
+from .motion_lora import add_lora, write_lora
+from .recipe import entry
+from .run import Run
 from .vae import train_vae
 
 STILLS_A_SHARD, CLIPS_A_SHARD = 256, 16
@@ -31,100 +28,43 @@ STILLS_A_SHARD, CLIPS_A_SHARD = 256, 16
 HELD_OUT_STILLS, HELD_OUT_CLIPS = 1_000_000, 1_000_001
 
 
-@dataclass(frozen=True)
-class Run:
-    """A training folder and how to train in it."""
-
-    folder: Path
-    size: ModelSize
-    minutes: float
-    seed: int = 0
-    stills: int = 60
-    clips: int = 40
-    crop: int = 64
-    steps: int | None = None
-    batch: int | None = None
-    learning_rate: float | None = None
-
-    def config(self, learning_rate: float, batch: int, **more: Any) -> LoopConfig:
-        """The loop's settings: a stage's own, but for what was asked for."""
-        config = LoopConfig(
-            self.minutes, learning_rate, batch, steps=self.steps, seed=self.seed, **more
-        )
-        if self.steps:
-            config = replace(config, warmup=max(1, min(config.warmup, self.steps // 5)))
-        if self.batch:
-            config = replace(config, batch=self.batch)
-        if self.learning_rate:
-            config = replace(config, learning_rate=self.learning_rate)
-        return config
-
-    def tokenizer(self) -> CLIPTokenizer:
-        """The tokenizer of this size; the same every time."""
-        return architecture.build_tokenizer(self.size)
-
-    def part(self, name: str, required: bool = True) -> Any:
-        """A model as its stage left it, or untrained where that is allowed.
-
-        Raises FileNotFoundError where ``required`` and the stage has not finished.
-        """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            builders: dict[str, Callable[[], nn.Module]] = {
-                "vae": lambda: architecture.build_vae(self.size),
-                "unet": lambda: architecture.build_unet(self.size),
-                "motion_adapter": lambda: architecture.build_motion_adapter(self.size),
-                "text_encoder": lambda: architecture.build_text_encoder(
-                    self.size, self.tokenizer()
-                ),
-            }
-            for guide, folder in GUIDE_FOLDERS.items():
-                builders[folder] = partial(architecture.build_sparsectrl, self.size, guide)
-            model: Any = builders[name]()
-        path = self.folder / "parts" / name
-        if path.exists():
-            return type(model).from_pretrained(path)
-        if required:
-            raise FileNotFoundError(
-                f"{path} is not there yet: finish the stage that trains {name} first."
-            )
-        return model
-
-    def keep(self, models: Mapping[str, Any]) -> None:
-        """Write finished parts."""
-        for name, model in models.items():
-            model.save_pretrained(self.folder / "parts" / name)
-
-
 def render_data(run: Run) -> None:
-    """Render the stills, the clips and the held-out scenes that are not there yet."""
-    side, width = run.size.native, run.size.lineart_width
-    held_out = run.folder / "held_out"
-    write_shard(held_out / "stills", HELD_OUT_STILLS, 64, 1, side, width)
-    write_shard(held_out / "clips", HELD_OUT_CLIPS, 8, run.size.frames, side, width)
-    for number in range(run.stills):
-        write_shard(run.folder / "stills", number, STILLS_A_SHARD, 1, side, width)
-    for number in range(run.clips):
-        # Clips are other scenes than the stills.
-        seed = 100_000 + number
-        write_shard(run.folder / "clips", seed, CLIPS_A_SHARD, run.size.frames, side, width)
+    """Bring the clips that were named into the folder, or render the blockouts not there yet.
 
+    Rendering ends when the recipe's count is reached, or ``run.minutes`` are over and there is a
+    shard of each kind. Another ``run.seed`` makes other scenes, so that a later part of a training
+    sees new ones.
+    """
+    if run.clips is not None:
+        read_clips(run.clips, run.folder)
+        return
+    end = time.monotonic() + 60 * run.minutes if run.minutes else float("inf")
+    side, width, frames = run.size.native, run.size.lineart_width, run.size.frames
 
-def _encoded(run: Run, kind: str) -> tuple[Shards, Shards]:
-    """The stills or clips that have latents, and those held out."""
-    fields = ("latents", "depth", "lineart")
-    data = Shards(run.folder / kind, fields)
-    held_out = Shards(run.folder / "held_out" / kind, ("colour", *fields))
-    if not len(data) or not len(held_out):
-        raise FileNotFoundError(f"No {kind} with latents in {run.folder}: run stage encode first.")
-    return data, held_out
+    def shard(folder: Path, number: int, clips: int, frames: int) -> None:
+        write_shard(folder, number, clips, frames, side, width, run.device)
+
+    shard(run.folder / "held_out" / "stills", HELD_OUT_STILLS, 64, 1)
+    shard(run.folder / "held_out" / "clips", HELD_OUT_CLIPS, 8, frames)
+    first = 10_000 * (run.seed % 10)
+    stills, clips = (entry(run.recipe, "data", kind) for kind in ("stills", "clips"))
+    # Both kinds grow alike, so that neither is short when the time is over.
+    tasks = [((k + 1) / stills, "stills", first + k) for k in range(stills)]
+    # Clips are other scenes than the stills.
+    tasks += [((k + 1) / clips, "clips", 100_000 + first + k) for k in range(clips)]
+    for _, kind, number in sorted(tasks):
+        there = any((run.folder / kind).glob("*.pt"))
+        if time.monotonic() < end or not there:
+            count, length = {"stills": (STILLS_A_SHARD, 1), "clips": (CLIPS_A_SHARD, frames)}[kind]
+            shard(run.folder / kind, number, count, length)
 
 
 def stage_vae(run: Run) -> None:
     """Train the autoencoder."""
-    data = Shards(run.folder / "stills", ("colour",))
-    config = run.config(2e-3, 16, average=0.998)
-    run.keep({"vae": train_vae(run.part("vae", False), data, run.folder, config, run.crop)})
+    data = run.stills()
+    crop = entry(run.recipe, "vae", "crop")
+    vae = run.part("vae", False)
+    run.keep({"vae": train_vae(vae, data, run.folder, run.config("vae"), crop)})
 
 
 def stage_encode(run: Run) -> None:
@@ -133,117 +73,112 @@ def stage_encode(run: Run) -> None:
     for folder in (run.folder / "held_out", run.folder):
         for kind in ("stills", "clips"):
             add_latents(
-                folder / kind,
-                lambda pictures: encode(vae, pictures),
-                mirror=kind == "stills",
+                folder / kind, lambda pictures: encode(vae, pictures), kind == "stills", run.device
             )
 
 
 def stage_image(run: Run) -> None:
     """Train text encoder, image model and, dense on stills, the pixel guides' encoders."""
-    vae = run.part("vae")
-    data, held_out = _encoded(run, "stills")
-    names = ("unet", "text_encoder", "sparsectrl_depth", "sparsectrl_lineart")
-    modules = {name: run.part(name, False) for name in names}
-    for guide in ("depth", "lineart"):
-        encoder = modules[GUIDE_FOLDERS[guide]]
-        if not (run.folder / "parts" / GUIDE_FOLDERS[guide]).exists():
-            some = data.sample(random.Random(run.seed), 32)
-            start_condition_path(encoder, pixel_condition(some[guide]))
-        skip_motion(encoder)
+    teaching = run.teaching("image")
+    data, held_out = run.shards("stills")
+    encoders = {guide: GUIDE_FOLDERS[guide] for guide in teaching.guides}
+    modules = {name: run.part(name, False) for name in ("unet", "text_encoder", *encoders.values())}
+    for guide, name in encoders.items():
+        if run.find(name) is None:
+            some = data.sample(Random(run.seed), 32)
+            start_condition_path(modules[name], pixel_condition(some[guide]))
+        skip_motion(modules[name])
     trained = train_image(
         modules,
-        vae,
+        run.part("vae"),
         run.tokenizer(),
-        architecture.build_scheduler(run.size),
+        run.scheduler(),
         data,
         held_out,
         run.folder,
-        run.config(1e-3, 16, average=0.995),
+        run.config("image"),
+        teaching,
     )
     averaged: dict[str, Any] = dict(trained)
-    for name in names[2:]:
+    for name in encoders.values():
         whole = run.part(name, False)
-        # Only the motion modules are missing, and they are still silent.
+        # Only the motion modules are missing, and they stay as they were.
         whole.load_state_dict(averaged[name].state_dict(), strict=False)
         averaged[name] = whole
     run.keep(averaged)
 
 
-def _frozen(run: Run) -> tuple[Vae, CLIPTextModel, nn.Module]:
-    models = run.part("vae"), run.part("text_encoder"), run.part("unet")
-    for model in models:
-        model.eval().requires_grad_(False)
-    return models
-
-
 def stage_motion(run: Run) -> None:
     """Train the motion modules on clips, everything else frozen."""
-    vae, text_encoder, unet = _frozen(run)
-    data, held_out = _encoded(run, "clips")
-    depth = run.part("sparsectrl_depth").eval().requires_grad_(False)
-    adapter = train_motion(
-        unet,
-        run.part("motion_adapter", False),
-        text_encoder,
-        depth,
-        vae,
-        run.tokenizer(),
-        architecture.build_scheduler(run.size),
-        data,
-        held_out,
-        run.folder,
-        run.config(1e-3, 1, average=0.99, sample_seconds=480),
+    shares = entry(run.recipe, "motion", "guides")
+    teaching = run.teaching(
+        "motion", {g: s for g, s in shares.items() if run.find(GUIDE_FOLDERS[g])}
     )
-    run.keep({"motion_adapter": adapter})
+    data, held_out = run.shards("clips", tuple(teaching.guides))
+    frozen = run.frozen()
+    adapter = run.part("motion_adapter", False)
+    model = motion_model(frozen.unet, adapter)
+    encoders = {
+        guide: run.part(GUIDE_FOLDERS[guide]).eval().requires_grad_(False)
+        for guide in teaching.guides
+    }
+    _save_memory(run, "motion", model)
+    trained = train_on_clips(
+        "motion", {"motion_adapter": adapter}, model, encoders, all_frames,
+        frozen, data, held_out, run.folder, run.config("motion"), teaching,
+    )  # fmt: skip
+    run.keep(trained)
 
 
 def stage_sparsectrl(run: Run, guide: str) -> None:
     """Train one guide's encoder on clips with random keyframes, the video model frozen."""
-    vae, text_encoder, unet = _frozen(run)
-    data, held_out = _encoded(run, "clips")
-    name = GUIDE_FOLDERS[guide]
-    encoder = train_sparsectrl(
-        unet,
-        run.part("motion_adapter").eval().requires_grad_(False),
-        text_encoder,
-        run.part(name, False),
-        guide,
-        vae,
-        run.tokenizer(),
-        architecture.build_scheduler(run.size),
-        data,
-        held_out,
-        run.folder,
-        run.config(5e-4, 1, average=0.99, sample_seconds=480),
-    )
-    run.keep({name: encoder})
+    data, held_out = run.shards("clips", (guide,))
+    frozen = run.frozen()
+    adapter = run.part("motion_adapter").eval()
+    model = motion_model(frozen.unet, adapter).requires_grad_(False)
+    encoder = run.part(GUIDE_FOLDERS[guide], False)
+    _save_memory(run, "sparsectrl", model, encoder)
+    trained = train_on_clips(
+        f"sparsectrl_{guide}", {"encoder": encoder}, model, {guide: encoder}, random_keyframes,
+        frozen, data, held_out, run.folder, run.config("sparsectrl"),
+        run.teaching("sparsectrl", {guide: 1.0}),
+    )  # fmt: skip
+    run.keep({GUIDE_FOLDERS[guide]: trained["encoder"]})
+
+
+def stage_motionlora(run: Run) -> None:
+    """Train a MotionLoRA for the camera move ``run.move``, everything else frozen."""
+    if run.move is None:
+        raise EngineError('Name the camera move of the MotionLoRA, for example --move "dolly in".')
+    data, held_out = run.shards("clips", (), run.move)
+    frozen = run.frozen()
+    model = motion_model(frozen.unet, run.part("motion_adapter").eval())
+    layers = add_lora(model, entry(run.recipe, "motionlora", "rank"), run.seed)
+    _save_memory(run, "motionlora", model)
+    name = run.move.replace(" ", "_")
+    trained = train_on_clips(
+        f"motionlora_{name}", {"layers": layers}, model, {}, all_frames, frozen, data, held_out,
+        run.folder, run.config("motionlora"), run.teaching("motionlora", {}),
+    )  # fmt: skip
+    write_lora(model, layers, trained["layers"], run.folder / "motionlora" / f"{name}.safetensors")
+
+
+def _save_memory(run: Run, stage: str, *models: Any) -> None:
+    if entry(run.recipe, stage, "checkpointing"):
+        for model in models:
+            model.enable_gradient_checkpointing()
 
 
 def measure(run: Run, guidance: float) -> dict[str, dict[str, float]]:
     """Figures of the finished image model on the held-out stills (see ``still_figures``)."""
-    vae, text_encoder, unet = _frozen(run)
-    modules = {"unet": unet, "text_encoder": text_encoder}
+    frozen = run.frozen()
+    modules: dict[str, Any] = {"unet": frozen.unet, "text_encoder": frozen.text_encoder}
     for guide in ("depth", "lineart"):
-        name = GUIDE_FOLDERS[guide]
-        modules[name] = run.part(name).eval()
-        use_reference_normalisation(modules[name])
-    _, held_out = _encoded(run, "stills")
-    batch = held_out.sample(random.Random(11), 32)
-    scheduler = architecture.build_scheduler(run.size)
-    return still_figures(modules, vae, run.tokenizer(), scheduler, batch, guidance)
-
-
-def export(run: Run, target: Path, guidance: float) -> None:
-    """Write the checkpoint folder, in half precision, from all parts that are finished."""
-    parts = {
-        name: run.part(name)
-        for name in architecture.MODEL_FOLDERS
-        if (run.folder / "parts" / name).exists()
-    }
-    # A model without motion training still needs the folder: silent motion modules.
-    parts.setdefault("motion_adapter", run.part("motion_adapter", False))
-    architecture.write_checkpoint(target, run.size, parts, run.tokenizer(), guidance)
+        encoder = run.part(GUIDE_FOLDERS[guide]).eval()
+        modules[GUIDE_FOLDERS[guide]] = use_reference_normalisation(encoder)
+    _, held_out = run.shards("stills")
+    batch = held_out.sample(Random(11), 32)
+    return still_figures(modules, frozen.vae, frozen.tokenizer, frozen.scheduler, batch, guidance)
 
 
 STAGES: dict[str, Callable[[Run], None]] = {
@@ -255,4 +190,33 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "sparsectrl-depth": lambda run: stage_sparsectrl(run, "depth"),
     "sparsectrl-lineart": lambda run: stage_sparsectrl(run, "lineart"),
     "sparsectrl-render": lambda run: stage_sparsectrl(run, "render"),
+    "motionlora": stage_motionlora,
 }
+
+
+def train_all(run: Run) -> dict[str, float]:
+    """Run the stages of the recipe's [shares] within ``run.minutes``; returns seconds by stage.
+
+    What a stage leaves of its share, or takes beyond it, is spread over those after it; for what
+    they take to start and to draw their last pictures, as much is kept as it took so far.
+    """
+    shares: dict[str, float] = run.recipe.get("shares", {})
+    if unknown := set(shares) - set(STAGES):
+        raise EngineError(f"[shares] names {', '.join(sorted(unknown))}: no such stage.")
+    if run.minutes is None:
+        raise EngineError("Say with --minutes how long all stages may take together.")
+    stages = [stage for stage in STAGES if shares.get(stage)]
+    end = time.monotonic() + 60 * run.minutes
+    took = {}
+    beside = 0.0
+    for number, stage in enumerate(stages):
+        began = time.monotonic()
+        rest = sum(shares[later] for later in stages[number:])
+        left = end - began - beside * len(stages[number:])
+        minutes = max(0.0, left) / 60 * shares[stage] / rest
+        print(f"{stage}: {minutes:.2f} minutes", flush=True)
+        STAGES[stage](replace(run, minutes=minutes))
+        took[stage] = time.monotonic() - began
+        if stage not in ("data", "encode"):
+            beside = max(beside, took[stage] - 60 * minutes)
+    return took

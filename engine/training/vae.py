@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..vae import Vae, decode, encode
 from .data import Shards
+from .diffusion import half_precision
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
 
@@ -41,7 +42,8 @@ def start_from_means(vae: AutoencoderTiny, pictures: Tensor) -> None:
     Three channels carry colour unchanged through both halves; in the latents it is whitened over
     ``pictures`` ([n, 3, h, w] in [0, 1]). All other weights stay random, and learn the detail.
     """
-    blocks = F.avg_pool2d(pictures, 8).permute(0, 2, 3, 1).reshape(-1, 3)
+    # Solved on the CPU in any case; the assignments below put it where the weights are.
+    blocks = F.avg_pool2d(pictures, 8).permute(0, 2, 3, 1).reshape(-1, 3).cpu()
     mean = blocks.mean(dim=0)
     values, axes = torch.linalg.eigh(torch.cov(blocks.T))
     white = (axes / values.sqrt()).T  # rows: one latent channel each
@@ -74,7 +76,7 @@ def start_from_means(vae: AutoencoderTiny, pictures: Tensor) -> None:
 def train_vae(vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: int) -> Vae:
     """Train on crops of ``crop`` pixels; returns the averaged model, its scaling factor set."""
     rng = random.Random(config.seed)
-    noise = torch.Generator().manual_seed(config.seed)
+    noise = torch.Generator(data.device).manual_seed(config.seed)
     # A finished autoencoder has a factor other than 1 already, and goes on from where it is.
     fresh = isinstance(vae, AutoencoderTiny) and vae.config.scaling_factor == 1.0
     vae.register_to_config(scaling_factor=1.0)
@@ -96,10 +98,11 @@ def train_vae(vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: in
         if step % 200 == 0:
             data.refresh()
         true = batch(config.batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(data.device):
             latents = encode(vae, true)
             # Noise makes the decoder smooth, so that it forgives what diffusion gets wrong.
-            made = decode(vae, latents + 0.05 * torch.randn(latents.shape, generator=noise))
+            shake = torch.randn(latents.shape, generator=noise, device=data.device)
+            made = decode(vae, latents + 0.05 * shake)
         # A light pull keeps the latents from drifting apart in spread.
         pull = 1e-3 * latents.float().pow(2).mean()
         return 2 * reconstruction_loss(made.float(), true) + pull

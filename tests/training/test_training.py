@@ -20,7 +20,10 @@ from animatic.engine.training.diffusion import (  # noqa: E402
     tokens,
 )
 from animatic.engine.training.loop import Loop, LoopConfig  # noqa: E402
-from animatic.engine.training.train import STAGES, Run, export, render_data  # noqa: E402
+from animatic.engine.training.recipe import model_size, read_recipe  # noqa: E402
+from animatic.engine.training.run import Run  # noqa: E402
+from animatic.engine.training.train import STAGES, render_data  # noqa: E402
+from animatic.engine.training.vocabulary import build_tokenizer  # noqa: E402
 from diffusers import (  # noqa: E402
     AutoencoderKL,
     DDIMScheduler,
@@ -30,17 +33,6 @@ from diffusers import (  # noqa: E402
 )
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel  # noqa: E402
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
-
-# Smaller still than "tiny", whose size other tests rely on.
-SMALL = replace(SIZES["tiny"], name="small", native=32, frames=4, widths=(16, 32), heads=2)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_untrained_checkpoint_loads_with_plain_classes(tmp_path):
@@ -69,7 +61,7 @@ def test_untrained_checkpoint_loads_with_plain_classes(tmp_path):
 
 def test_tokenizer_knows_the_captions_and_spells_the_rest():
     size = SIZES["mini"]
-    tokenizer = architecture.build_tokenizer(size)
+    tokenizer = build_tokenizer(size.vocabulary, size.text_length)
     for text in captions.vocabulary_corpus(seed=99, captions=200):
         pieces = tokenizer.tokenize(text)
         words = text.replace("3d", "3 d").replace(",", " , ").replace("-", " - ").split()
@@ -80,15 +72,27 @@ def test_tokenizer_knows_the_captions_and_spells_the_rest():
 
 def test_mini_model_fits_its_limits():
     size = SIZES["mini"]
-    parts = architecture.build_parts(size, architecture.build_tokenizer(size))
+    tokenizer = build_tokenizer(size.vocabulary, size.text_length)
+    parts = architecture.build_parts(size, tokenizer)
     assert sum(p.numel() for part in parts.values() for p in part.parameters()) * 2 <= 50e6
 
 
-def test_silent_motion_modules_leave_the_image_model_alone():
+@pytest.mark.parametrize("name", ["blockout-mini", "blockout-mini-gpu", "sd15"])
+def test_recipes_say_all_that_their_stages_ask(name, tmp_path):
+    run = Run(tmp_path, read_recipe(name))
+    assert run.size.native in (128, 256, 512)
+    own_guides = {"sparsectrl": {"depth": 1.0}, "motionlora": {}}
+    for stage in {"image", "motion", "sparsectrl", "motionlora"} & set(run.recipe):
+        run.config(stage)
+        run.teaching(stage, own_guides.get(stage))
+    assert set(run.recipe["shares"]) <= set(STAGES)
+
+
+def test_silent_motion_modules_leave_the_image_model_alone(small):
     torch.manual_seed(0)
-    unet = architecture.build_unet(SMALL).eval()
-    video = motion_model(unet, architecture.build_motion_adapter(SMALL)).eval()
-    noisy, text = torch.randn(1, 4, 4, 4, 4), torch.randn(1, 5, SMALL.text_width)
+    unet = architecture.build_unet(model_size({"model": small})).eval()
+    video = motion_model(unet, architecture.build_motion_adapter(unet, heads=2)).eval()
+    noisy, text = torch.randn(1, 4, 4, 4, 4), torch.randn(1, 5, 32)
     time = torch.tensor([500])
     with torch.no_grad():
         clip = predict(video, noisy, time, text, None)
@@ -96,8 +100,9 @@ def test_silent_motion_modules_leave_the_image_model_alone():
     assert torch.allclose(clip, torch.cat(frames, dim=2), atol=1e-5)
 
 
-def test_frames_without_keyframe_are_empty_and_masked():
-    encoder = architecture.build_sparsectrl(SMALL, "depth")
+def test_frames_without_keyframe_are_empty_and_masked(small):
+    unet = architecture.build_unet(model_size({"model": small}))
+    encoder = architecture.build_sparsectrl(unet, "depth", 2, (4, 8, 16, 16))
     batch = {"depth": torch.full((2, 4, 32, 32), 200, dtype=torch.uint8)}
     control = sparse_control(encoder, "depth", batch, [0, 3])
     assert control.condition.shape == (2, 3, 4, 32, 32)
@@ -123,21 +128,21 @@ def test_loop_goes_on_where_it_stopped(tmp_path):
     assert late < early / 2
 
 
-def test_all_stages_train_and_export(tmp_path):
-    run = Run(tmp_path, SMALL, minutes=5, stills=0, clips=1, steps=4, batch=4, crop=32)
+def test_all_stages_train_and_export(tmp_path, small_recipe):
+    run = Run(tmp_path, small_recipe(4))
     render_data(run)
     (tmp_path / "stills").symlink_to(tmp_path / "held_out" / "stills")
     STAGES["vae"](run)
     STAGES["encode"](run)
-    STAGES["image"](replace(run, steps=30, batch=8))
-    clips = replace(run, batch=1)
+    run.recipe["image"] |= {"steps": 30, "warmup": 6, "batch": 8}
+    STAGES["image"](run)
     for stage in ("motion", "sparsectrl-depth", "sparsectrl-render"):
-        STAGES[stage](clips)
+        STAGES[stage](run)
     assert torch.load(tmp_path / "image.pt", weights_only=True)["step"] == 30
 
     # The image stage has learned something: on the same noise its error is below the start's.
     latents = Shards(tmp_path / "stills", ("latents",)).sample(random.Random(0), 32)["latents"]
-    tokenizer, scheduler = run.tokenizer(), architecture.build_scheduler(SMALL)
+    tokenizer, scheduler = run.tokenizer(), run.scheduler()
     losses = []
     for folder in (tmp_path / "nothing", tmp_path):
         stage = replace(run, folder=folder)
@@ -150,7 +155,7 @@ def test_all_stages_train_and_export(tmp_path):
             losses.append(diffusion_loss(predict(unet, noisy, time, text, None), target).item())
     assert losses[1] < 0.8 * losses[0]
 
-    export(run, tmp_path / "out", guidance=4.0)
+    run.export(tmp_path / "out", guidance=4.0)
     about = json.loads((tmp_path / "out" / "animatic.json").read_text())
     assert about["guides"] == {
         "depth": "sparsectrl_depth",

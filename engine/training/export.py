@@ -1,0 +1,111 @@
+"""Checkpoint folders written from what was trained, alone or beside a base."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+MODEL_FOLDERS = (
+    "unet",
+    "motion_adapter",
+    "vae",
+    "text_encoder",
+    "sparsectrl_depth",
+    "sparsectrl_lineart",
+    "sparsectrl_rgb",
+)
+GUIDE_FOLDERS = {
+    "depth": "sparsectrl_depth",
+    "lineart": "sparsectrl_lineart",
+    "render": "sparsectrl_rgb",
+}
+_LINKED = (".safetensors", ".json", ".txt", ".model")
+
+
+def describe(
+    name: str,
+    width: int,
+    height: int,
+    frames: int,
+    fps: int,
+    lineart_width: float,
+    steps: int = 20,
+    guidance: float = 3.0,
+    licence: str = "CC0-1.0",
+) -> dict[str, Any]:
+    """The content of animatic.json, but for the guides."""
+    return {
+        "schema": 1,
+        "name": name,
+        "native": {"width": width, "height": height, "frames": frames, "fps": fps},
+        "defaults": {"steps": steps, "guidance": guidance},
+        "lineart_width": lineart_width,
+        "licence": licence,
+    }
+
+
+def write_checkpoint(
+    folder: Path,
+    about: dict[str, Any],
+    parts: dict[str, Any],
+    fixed: dict[str, Any],
+    base: Path | None = None,
+    shard_size: str = "10GB",
+) -> None:
+    """Write a checkpoint folder: ``parts`` (models by folder name) in half precision, ``fixed``
+    (tokenizer, scheduler) as they are, and all that is in ``base`` and not among these as links.
+
+    No file of weights is larger than ``shard_size``. The models are converted in place, so pass
+    copies of what goes on training. Raises FileNotFoundError where a part is in neither.
+    """
+    if base is not None and folder.resolve() == base.resolve():
+        raise FileExistsError(f"{folder} is the base itself. Name another folder to write.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, model in parts.items():
+        model.half().save_pretrained(_emptied(folder / name), max_shard_size=shard_size)
+    for name, thing in fixed.items():
+        thing.save_pretrained(_emptied(folder / name))
+    for name in (*MODEL_FOLDERS, "tokenizer", "scheduler"):
+        present = name in parts or name in fixed
+        if not present and base is not None and (base / name).is_dir():
+            _link(base / name, folder / name)
+        elif not present and name not in GUIDE_FOLDERS.values():
+            raise FileNotFoundError(f"There is no {name} yet, neither trained nor in the base.")
+    guides = {guide: name for guide, name in GUIDE_FOLDERS.items() if (folder / name).is_dir()}
+    _write_json(folder / "animatic.json", {**about, "guides": guides})
+    vae = json.loads((folder / "vae" / "config.json").read_text("utf-8"))["_class_name"]
+    index = {
+        "_class_name": "AnimateDiffPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "motion_adapter": ["diffusers", "MotionAdapter"],
+        "vae": ["diffusers", vae],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
+    _write_json(folder / "model_index.json", index)
+
+
+def _emptied(folder: Path) -> Path:
+    """The folder of a part without an earlier export's files, which may be links to a base."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if path.suffix in _LINKED:
+            path.unlink()
+    return folder
+
+
+def _link(source: Path, target: Path) -> None:
+    """Hard links where the file system has them, so that a base is not on the disk twice."""
+    _emptied(target)
+    for path in source.iterdir():
+        if path.suffix in _LINKED:
+            try:
+                os.link(path.resolve(), target / path.name)
+            except OSError:
+                shutil.copy2(path, target / path.name)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,61 @@
+"""MotionLoRA: what a few clips of one camera move add to the motion modules.
+
+Source: AnimateDiff (Guo et al. 2024), section 4.3: low-rank layers on all projections of the motion
+modules' self-attention, everything else frozen.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNetMotionModel
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from .loop import averaged_weights
+
+_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+def add_lora(model: UNetMotionModel, rank: int, seed: int) -> nn.ModuleDict:
+    """Freeze ``model`` and put low-rank layers beside its motion modules; returns these layers.
+
+    They change nothing until they are trained: one of each pair starts at zero.
+    """
+    model.requires_grad_(False)
+    targets = [
+        name
+        for name, _ in model.named_modules()
+        if "motion_modules" in name and name.endswith(_PROJECTIONS)
+    ]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.add_adapter(
+            LoraConfig(
+                r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=targets
+            )
+        )
+    return nn.ModuleDict(
+        {
+            f"{name}.{half}".replace(".", "/"): layers["default"]
+            for name, module in model.named_modules()
+            if isinstance(module, LoraLayer)
+            for half, layers in (("A", module.lora_A), ("B", module.lora_B))
+        }
+    )
+
+
+def write_lora(model: UNetMotionModel, layers: nn.Module, averaged: nn.Module, path: Path) -> None:
+    """Write the averaged layers as ``AnimateDiffPipeline.load_lora_weights`` reads them, in half
+    precision."""
+    with averaged_weights({"layers": layers}, {"layers": averaged}):
+        state: Mapping[str, Any] = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
+        StableDiffusionLoraLoaderMixin.save_lora_weights(
+            path.parent,
+            unet_lora_layers={name: value.half().cpu() for name, value in state.items()},
+            weight_name=path.name,
+        )

@@ -1,0 +1,215 @@
+"""A training folder, the models in it, and what training in it was asked for.
+
+Folder: ``stills/``, ``clips/`` and ``held_out/`` hold shards of pictures, ``parts/`` the averaged
+weights each stage has finished (float32), ``<stage>.pt`` what a stage needs to go on.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel
+from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ..vae import VAE_CLASSES
+from . import architecture
+from .architecture import ModelSize
+from .captions import MOVES
+from .data import Shards
+from .diffusion import Frozen
+from .export import GUIDE_FOLDERS, MODEL_FOLDERS, describe, write_checkpoint
+from .image import Teaching
+from .loop import LoopConfig
+from .recipe import Recipe, entry, loop_config, model_size, teaching
+from .vocabulary import build_tokenizer
+
+# Heads of AnimateDiff's motion modules, and widths of ControlNet's pyramid, beside any base.
+_HEADS, _WIDTHS = 8, (16, 32, 96, 256)
+_CLASSES: dict[str, Any] = {
+    "unet": UNet2DConditionModel,
+    "motion_adapter": MotionAdapter,
+    "text_encoder": CLIPTextModel,
+    **dict.fromkeys(GUIDE_FOLDERS.values(), SparseControlNetModel),
+}
+
+
+def names_move(move: str) -> Callable[[str], bool]:
+    """Whether a caption names a camera move, in any of the wordings that our captions have."""
+    wordings = MOVES.get(move, (move,))
+    return lambda caption: any(wording in caption.lower() for wording in wordings)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training folder and how to train in it.
+
+    ``base`` is a checkpoint folder whose parts stand in for those that the training folder does not
+    have (yet), ``clips`` a folder of clips to train on in place of ray-cast blockouts.
+    """
+
+    folder: Path
+    recipe: Recipe
+    minutes: float | None = None
+    base: Path | None = None
+    clips: Path | None = None
+    move: str | None = None
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @cached_property
+    def size(self) -> ModelSize:
+        """The shape of a model made from nothing, and the size of ray-cast pictures."""
+        return model_size(self.recipe)
+
+    def config(self, stage: str) -> LoopConfig:
+        """The loop's settings for a stage."""
+        return loop_config(self.recipe, stage, self.minutes, self.seed)
+
+    def teaching(self, stage: str, guides: Mapping[str, float] | None = None) -> Teaching:
+        """What a stage is shown; ``guides`` replaces the recipe's."""
+        if guides is None:
+            guides = entry(self.recipe, stage, "guides")
+        return teaching(self.recipe, stage, guides)
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The base's tokenizer, or the small model's own, the same every time."""
+        if self.base is not None:
+            return CLIPTokenizer.from_pretrained(self.base / "tokenizer", local_files_only=True)
+        return build_tokenizer(self.size.vocabulary, self.size.text_length)
+
+    def scheduler(self) -> DDIMScheduler:
+        """The noise schedule that is trained under, and that the checkpoint gets.
+
+        Beside motion modules it is the base's own. A bare image model gets AnimateDiff's linear
+        betas in place of Stable Diffusion's.
+        """
+        if self.base is None:
+            return architecture.build_scheduler(self.size.prediction_type)
+        stored = DDIMScheduler.from_pretrained(self.base / "scheduler", local_files_only=True)
+        if (self.base / "motion_adapter").is_dir():
+            return stored
+        return architecture.build_scheduler(stored.config.prediction_type)
+
+    def find(self, name: str) -> Path | None:
+        """The folder of a part: as its stage left it, or else the base's; None: in neither."""
+        for place in (self.folder / "parts", self.base):
+            if place is not None and (place / name).is_dir():
+                return place / name
+        return None
+
+    def part(self, name: str, required: bool = True) -> Any:
+        """A part as ``find`` finds it, in float32, or untrained where that is allowed.
+
+        Raises FileNotFoundError where ``required`` and there is none.
+        """
+        place = self.find(name)
+        if place is None and (required or (self.base and name in ("unet", "vae", "text_encoder"))):
+            raise FileNotFoundError(
+                f"{self.folder / 'parts' / name} is not there yet: finish the stage that trains "
+                f"{name} first, or name a checkpoint that has it with --base."
+            )
+        model: Any
+        if place is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                model = self._build(name)
+        else:
+            config = json.loads((place / "config.json").read_text("utf-8"))
+            cls = _CLASSES.get(name) or VAE_CLASSES[config["_class_name"]]
+            model = cls.from_pretrained(
+                place, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
+        return model.to(self.device)
+
+    def _build(self, name: str) -> Any:
+        size = self.size
+        if name == "vae":
+            return architecture.build_vae(size)
+        if name == "unet":
+            return architecture.build_unet(size)
+        if name == "text_encoder":
+            return architecture.build_text_encoder(size, self.tokenizer())
+        unet = self.part("unet", False).cpu()
+        heads, widths = (_HEADS, _WIDTHS) if self.base else (size.heads, size.condition_widths)
+        if name == "motion_adapter":
+            return architecture.build_motion_adapter(unet, heads)
+        if adapter := self.find("motion_adapter"):
+            stored = json.loads((adapter / "config.json").read_text("utf-8"))
+            heads = stored["motion_num_attention_heads"]
+        guide = next(guide for guide, folder in GUIDE_FOLDERS.items() if folder == name)
+        return architecture.build_sparsectrl(unet, guide, heads, widths)
+
+    def frozen(self) -> Frozen:
+        """The image model and all around it, which take no gradient."""
+        vae, text_encoder, unet = (self.part(n) for n in ("vae", "text_encoder", "unet"))
+        for model in (vae, text_encoder, unet):
+            model.eval().requires_grad_(False)
+        return Frozen(vae, text_encoder, unet, self.tokenizer(), self.scheduler())
+
+    def stills(self) -> Shards:
+        """Pictures of stills, for the autoencoder. Raises FileNotFoundError without any."""
+        data = Shards(self.folder / "stills", ("colour",), self.device)
+        if not len(data):
+            raise FileNotFoundError(f"There are no stills in {self.folder}: run stage data first.")
+        return data
+
+    def shards(
+        self, kind: str, guides: tuple[str, ...] = ("depth", "lineart"), move: str | None = None
+    ) -> tuple[Shards, Shards]:
+        """The stills or clips that have latents and these guides, and those held out.
+
+        With ``move`` only clips whose caption names it. Raises FileNotFoundError for an empty set.
+        """
+        fields = ("latents", *(guide for guide in guides if guide != "render"))
+        wanted = names_move(move) if move else None
+        data = Shards(self.folder / kind, fields, self.device, wanted)
+        held_out = Shards(self.folder / "held_out" / kind, ("colour", *fields), self.device)
+        if not len(data) or not len(held_out):
+            what = f"with {', '.join(fields)}" + (f" whose caption names {move!r}" if move else "")
+            raise FileNotFoundError(
+                f"There are no {kind} {what} in {self.folder}: run the stages data and encode "
+                "first, and look whether the clips have these guides."
+            )
+        return data, held_out
+
+    def keep(self, models: Mapping[str, Any]) -> None:
+        """Write finished parts."""
+        for name, model in models.items():
+            model.save_pretrained(self.folder / "parts" / name)
+
+    def export(self, target: Path, guidance: float | None = None, shard_size: str = "10GB") -> None:
+        """Write the checkpoint folder: what was trained, in half precision, and the base's rest."""
+        trained = [n for n in MODEL_FOLDERS if (self.folder / "parts" / n).is_dir()]
+        parts = {name: self.part(name) for name in trained}
+        if self.find("motion_adapter") is None and self.base is None:
+            # A model without motion training still needs the folder: silent motion modules.
+            parts["motion_adapter"] = self.part("motion_adapter", False)
+        about = self._about()
+        if guidance is not None:
+            about["defaults"]["guidance"] = guidance
+        fixed: dict[str, Any] = {"scheduler": self.scheduler()}
+        if self.base is None:
+            fixed["tokenizer"] = self.tokenizer()
+        write_checkpoint(target, about, parts, fixed, self.base, shard_size)
+
+    def _about(self) -> dict[str, Any]:
+        size, told = self.size, self.recipe["export"]
+        width = height = size.native
+        frames, name = size.frames, size.name
+        shard = next(iter(sorted((self.folder / "clips").glob("*.pt"))), None)
+        if shard is not None:
+            colour = torch.load(shard, weights_only=True, mmap=True)["colour"]
+            _, frames, _, height, width = colour.shape
+        about = describe(name, width, height, frames, size.fps, size.lineart_width, **told)
+        stored = self.base / "animatic.json" if self.base else None
+        if stored is not None and stored.is_file():
+            theirs = json.loads(stored.read_text("utf-8"))
+            about |= {key: theirs[key] for key in ("name", "licence", "defaults") if key in theirs}
+        elif self.base is not None:
+            about["name"] = self.base.name
+        return about
