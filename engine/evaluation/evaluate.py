@@ -44,8 +44,11 @@ def spread(count: int, frames: int) -> tuple[int, ...]:
     return tuple(round(k * (frames - 1) / (count - 1)) for k in range(count))
 
 
-def trials(guides: list[str], baselines: list[str], frames: int, quick: bool) -> list[Trial]:
-    """All rows, in order. ``quick`` is no guide, two and all keyframes of depth."""
+def trials(guides: list[str], per_frame: bool, frames: int, quick: bool) -> list[Trial]:
+    """All rows, in order. ``quick`` is no guide, two and all keyframes of depth.
+
+    ``per_frame`` says that there is a per-frame depth encoder to compare with.
+    """
     counts = [2, frames] if quick else [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
     rows = [Trial(None, ())]
     for guide in [g for g in ("depth", "lineart") if g in guides]:
@@ -53,20 +56,13 @@ def trials(guides: list[str], baselines: list[str], frames: int, quick: bool) ->
             continue
         for count in counts:
             rows.append(Trial(guide, spread(count, frames)))
-            if guide in baselines and count < frames:
+            if per_frame and guide == "depth" and count < frames:
                 rows.append(Trial(guide, spread(count, frames), per_frame=True))
     if "render" in guides and not quick:
         rows.append(Trial("render", (0,), label="animation (first frame)"))
         rows.append(Trial("render", (0, frames - 1), label="interpolation (first and last)"))
         rows.append(Trial("render", tuple(range(min(4, frames))), label="prediction (first 4)"))
     return rows
-
-
-def baselines_of(checkpoint: Path) -> list[str]:
-    """The guides for which the checkpoint brings a per-frame encoder to compare with."""
-    folder = checkpoint / "evaluation"
-    names = ("depth", "lineart")
-    return [guide for guide in names if (folder / BASELINE_FOLDER.format(guide=guide)).is_dir()]
 
 
 def evaluate(
@@ -92,13 +88,11 @@ def evaluate(
         )
     estimator = load_estimator(folder)
     subject = Subject(checkpoint)
-    baselines = baselines_of(checkpoint)
-    planned = trials(list(subject.info.guides), baselines, len(clips[0].pictures), quick)
-    subjects = {None: subject}
-    for guide in {trial.guide for trial in planned if trial.per_frame}:
-        subjects[guide] = Subject(checkpoint, baseline=guide)
+    per_frame = (checkpoint / "evaluation" / BASELINE_FOLDER).is_dir()
+    planned = trials(list(subject.info.guides), per_frame, len(clips[0].pictures), quick)
+    baseline = Subject(checkpoint, per_frame=True) if per_frame else subject
     shown: dict[str, list[tuple[str, Tensor]]] = {clip.name + clip.source: [] for clip in clips}
-    rows = []
+    rows: list[dict[str, Any]] = []
 
     def measured(name: str, made: Iterator[Tensor], keyframes: tuple[int, ...]) -> None:
         figures = []
@@ -111,7 +105,7 @@ def evaluate(
     measured("true pictures", (clip.pictures for clip in clips), ())
     measured("through the autoencoder", (_coded(subject, clip) for clip in clips), ())
     for trial in planned:
-        one = subjects[trial.guide if trial.per_frame else None]
+        one = baseline if trial.per_frame else subject
         made = (
             one.make(clip, trial.guide, trial.keyframes, steps, seed, lambda done, of: None)
             for clip in clips

@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 from diffusers import SparseControlNetModel
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..errors import EngineError
 from ..motion import use_reference_normalisation
 from ..run import Engine
+from ..training.architecture import silence_motion
 from .truth import KnownClip
 
-BASELINE_FOLDER = "per_frame_{guide}"
+BASELINE_FOLDER = "per_frame_depth"
 
 
 class PerFrame(nn.Module):
@@ -44,21 +47,29 @@ class PerFrame(nn.Module):
         return [held(skip) for skip in skips], held(middle)
 
 
+def load_per_frame(folder: Path) -> SparseControlNetModel:
+    """An encoder from a folder that leaves its motion modules out: they are silent."""
+    encoder = SparseControlNetModel.from_config(SparseControlNetModel.load_config(folder))
+    silence_motion(encoder)
+    for path in folder.glob("*.safetensors"):
+        unknown = encoder.load_state_dict(load_file(path), strict=False).unexpected_keys
+        if unknown:
+            raise EngineError(f"{path} is not a per-frame encoder: it holds {unknown[0]}.")
+    return use_reference_normalisation(encoder)
+
+
 class Subject:
     """Makes clips through the engine's own front door."""
 
-    def __init__(self, checkpoint: Path, baseline: str | None = None) -> None:
+    def __init__(self, checkpoint: Path, per_frame: bool = False) -> None:
         self.engine = Engine("cpu" if not torch.cuda.is_available() else None)
         self.engine.load(checkpoint, lambda event: None)
         self.info = self.engine.parts.info
-        if baseline is not None:
-            folder = checkpoint / "evaluation" / BASELINE_FOLDER.format(guide=baseline)
+        if per_frame:
             plan = self.engine.parts.plan
-            encoder = SparseControlNetModel.from_pretrained(
-                folder, torch_dtype=plan.torch_dtype, local_files_only=True
-            )
-            wrapped: Any = PerFrame(use_reference_normalisation(encoder))
-            self.engine.parts.controls[baseline] = wrapped.to(plan.torch_device).eval()
+            wrapped: Any = PerFrame(load_per_frame(checkpoint / "evaluation" / BASELINE_FOLDER))
+            wrapped.to(plan.torch_device, plan.torch_dtype).eval()
+            self.engine.parts.controls["depth"] = wrapped
 
     def make(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..evaluation.estimator import aligned, estimate, object_borders, structure_error
 from ..vae import Vae, decode, encode
 from .data import save_atomically
+from .diffusion import half_precision
 from .guides import encode_depth
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
@@ -24,14 +25,14 @@ FIRST_SEED = 3_000_000
 STILLS = 256
 
 
-def write_lesson(folder: Path, number: int, side: int) -> None:
+def write_lesson(folder: Path, number: int, side: int, device: torch.device) -> None:
     """Render one shard of pictures [n, 3, h, w] uint8 with depth and object borders."""
     path = folder / f"{number:05d}.pt"
     if path.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     times = torch.rand(STILLS, 1, generator=torch.Generator().manual_seed(number))
-    scene = make_blockouts(FIRST_SEED + number, STILLS, times).scene
+    scene = make_blockouts(FIRST_SEED + number, STILLS, times).scene.to(device)
     parts: dict[str, list[Tensor]] = {"colour": [], "depth": [], "borders": []}
     for first in range(0, STILLS, 16):
         some = scene.select(slice(first, first + 16))
@@ -42,7 +43,7 @@ def write_lesson(folder: Path, number: int, side: int) -> None:
         parts["colour"].append((F.avg_pool2d(fine, 2) * 255).round().to(torch.uint8))
         parts["depth"].append((depth / 257).round().to(torch.uint8))
         parts["borders"].append(object_borders(centre.ident[:, 0].unflatten(1, (side, side))))
-    save_atomically({name: torch.cat(tensors) for name, tensors in parts.items()}, path)
+    save_atomically({name: torch.cat(tensors).cpu() for name, tensors in parts.items()}, path)
 
 
 def estimator_loss(model: UNet2DModel, pictures: Tensor, depth: Tensor, borders: Tensor) -> Tensor:
@@ -57,9 +58,7 @@ def estimator_loss(model: UNet2DModel, pictures: Tensor, depth: Tensor, borders:
         loss = loss + 4 * F.l1_loss(disparity.diff(dim=dim), depth.diff(dim=dim))
     # A picture has some twenty times as many places without a border as with one.
     weight = torch.tensor(4.0, device=logits.device)
-    return loss + F.binary_cross_entropy_with_logits(
-        logits, borders.float(), pos_weight=weight
-    )
+    return loss + F.binary_cross_entropy_with_logits(logits, borders.float(), pos_weight=weight)
 
 
 def train_estimator(
@@ -69,7 +68,9 @@ def train_estimator(
 
     What is measured later comes out of the autoencoder's decoder, softer than true pictures are.
     """
-    shards = [torch.load(path, weights_only=True) for path in sorted(lessons.glob("*.pt"))]
+    device = next(model.parameters()).device
+    paths = sorted(lessons.glob("*.pt"))
+    shards = [torch.load(path, weights_only=True, map_location=device) for path in paths]
     *train, held_out = shards
     rng = random.Random(config.seed)
 
@@ -80,7 +81,7 @@ def train_estimator(
     @torch.no_grad()
     def softened(pictures: Tensor) -> Tensor:
         latents = encode(vae, pictures)
-        latents = latents + rng.uniform(0, 0.3) * torch.randn(latents.shape)
+        latents = latents + rng.uniform(0, 0.3) * torch.randn_like(latents)
         return decode(vae, latents)
 
     def loss_of(step: int) -> Tensor:
@@ -90,7 +91,7 @@ def train_estimator(
         colour = torch.cat([colour[:half], softened(colour[half:])])
         if rng.random() < 0.5:
             colour, depth, borders = colour.flip(-1), depth.flip(-1), borders.flip(-1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(device):
             return estimator_loss(model, colour, depth, borders)
 
     @torch.no_grad()

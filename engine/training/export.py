@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
+
 MODEL_FOLDERS = (
     "unet",
     "motion_adapter",
@@ -20,6 +22,9 @@ GUIDE_FOLDERS = {
     "lineart": "sparsectrl_lineart",
     "render": "sparsectrl_rgb",
 }
+# What `animatic evaluate` measures with; the engine itself has no use for it.
+PER_FRAME = "evaluation/per_frame_depth"
+EVALUATION_FOLDERS = ("evaluation/depth_estimator", PER_FRAME)
 _LINKED = (".safetensors", ".json", ".txt", ".model")
 
 
@@ -63,14 +68,19 @@ def write_checkpoint(
         raise FileExistsError(f"{folder} is the base itself. Name another folder to write.")
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in parts.items():
-        model.half().save_pretrained(_emptied(folder / name), max_shard_size=shard_size)
+        place = _emptied(folder / name)
+        if name == PER_FRAME:
+            _save_without_motion(model.half(), place)
+        else:
+            model.half().save_pretrained(place, max_shard_size=shard_size)
     for name, thing in fixed.items():
         thing.save_pretrained(_emptied(folder / name))
-    for name in (*MODEL_FOLDERS, "tokenizer", "scheduler"):
+    optional = (*GUIDE_FOLDERS.values(), *EVALUATION_FOLDERS)
+    for name in (*MODEL_FOLDERS, *EVALUATION_FOLDERS, "tokenizer", "scheduler"):
         present = name in parts or name in fixed
         if not present and base is not None and (base / name).is_dir():
             _link(base / name, folder / name)
-        elif not present and name not in GUIDE_FOLDERS.values():
+        elif not present and name not in optional:
             raise FileNotFoundError(f"There is no {name} yet, neither trained nor in the base.")
     guides = {guide: name for guide, name in GUIDE_FOLDERS.items() if (folder / name).is_dir()}
     _write_json(folder / "animatic.json", {**about, "guides": guides})
@@ -89,11 +99,18 @@ def write_checkpoint(
 
 def _emptied(folder: Path) -> Path:
     """The folder of a part without an earlier export's files, which may be links to a base."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.suffix in _LINKED:
             path.unlink()
     return folder
+
+
+def _save_without_motion(model: Any, folder: Path) -> None:
+    """Silent motion modules are a third of an encoder's weights, and say nothing."""
+    kept = {k: v.contiguous() for k, v in model.state_dict().items() if "motion_modules" not in k}
+    model.save_config(folder)
+    save_file(kept, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})
 
 
 def _link(source: Path, target: Path) -> None:

@@ -12,17 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel
+from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNet2DModel
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ..evaluation.estimator import build_estimator
 from ..vae import VAE_CLASSES
 from . import architecture
 from .architecture import ModelSize
 from .captions import MOVES
 from .data import Shards
 from .diffusion import Frozen
-from .export import GUIDE_FOLDERS, MODEL_FOLDERS, describe, write_checkpoint
+from .export import (
+    EVALUATION_FOLDERS,
+    GUIDE_FOLDERS,
+    MODEL_FOLDERS,
+    describe,
+    write_checkpoint,
+)
 from .image import Teaching
 from .loop import LoopConfig
 from .recipe import Recipe, entry, loop_config, model_size, teaching
@@ -35,6 +42,8 @@ _CLASSES: dict[str, Any] = {
     "motion_adapter": MotionAdapter,
     "text_encoder": CLIPTextModel,
     **dict.fromkeys(GUIDE_FOLDERS.values(), SparseControlNetModel),
+    **dict.fromkeys(EVALUATION_FOLDERS, SparseControlNetModel),
+    "evaluation/depth_estimator": UNet2DModel,
 }
 
 
@@ -132,6 +141,8 @@ class Run:
             return architecture.build_vae(size)
         if name == "unet":
             return architecture.build_unet(size)
+        if name == "evaluation/depth_estimator":
+            return build_estimator()
         if name == "text_encoder":
             return architecture.build_text_encoder(size, self.tokenizer())
         unet = self.part("unet", False).cpu()
@@ -184,7 +195,8 @@ class Run:
 
     def export(self, target: Path, guidance: float | None = None, shard_size: str = "10GB") -> None:
         """Write the checkpoint folder: what was trained, in half precision, and the base's rest."""
-        trained = [n for n in MODEL_FOLDERS if (self.folder / "parts" / n).is_dir()]
+        names = (*MODEL_FOLDERS, *EVALUATION_FOLDERS)
+        trained = [n for n in names if (self.folder / "parts" / n).is_dir()]
         parts = {name: self.part(name) for name in trained}
         if self.find("motion_adapter") is None and self.base is None:
             # A model without motion training still needs the folder: silent motion modules.

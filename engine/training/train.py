@@ -12,9 +12,11 @@ import torch
 from ..errors import EngineError
 from ..motion import use_reference_normalisation
 from ..vae import encode
+from .architecture import silence_motion
 from .clip_folders import read_clips
 from .clips import all_frames, motion_model, random_keyframes, train_on_clips
 from .data import add_latents, write_shard
+from .estimator import train_estimator, write_lesson
 from .export import GUIDE_FOLDERS
 from .image import pixel_condition, skip_motion, start_condition_path, train_image
 from .measure import still_figures
@@ -106,6 +108,9 @@ def stage_image(run: Run) -> None:
         whole.load_state_dict(averaged[name].state_dict(), strict=False)
         averaged[name] = whole
     run.keep(averaged)
+    # Without temporal layers, the baseline that `animatic evaluate` compares with.
+    silence_motion(averaged["sparsectrl_depth"])
+    run.keep({"evaluation/per_frame_depth": averaged["sparsectrl_depth"]})
 
 
 def stage_motion(run: Run) -> None:
@@ -144,6 +149,17 @@ def stage_sparsectrl(run: Run, guide: str) -> None:
         run.teaching("sparsectrl", {guide: 1.0}),
     )  # fmt: skip
     run.keep({GUIDE_FOLDERS[guide]: trained["encoder"]})
+
+
+def stage_estimator(run: Run) -> None:
+    """Train the eye of `animatic evaluate`, on stills of its own."""
+    lessons = run.folder / "lessons"
+    for number in range(entry(run.recipe, "estimator", "lessons")):
+        write_lesson(lessons, number, run.size.native, run.device)
+    name = "evaluation/depth_estimator"
+    vae = run.part("vae").eval().requires_grad_(False)
+    config = run.config("estimator")
+    run.keep({name: train_estimator(run.part(name, False), vae, lessons, run.folder, config)})
 
 
 def stage_motionlora(run: Run) -> None:
@@ -191,6 +207,7 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "sparsectrl-lineart": lambda run: stage_sparsectrl(run, "lineart"),
     "sparsectrl-render": lambda run: stage_sparsectrl(run, "render"),
     "motionlora": stage_motionlora,
+    "estimator": stage_estimator,
 }
 
 
