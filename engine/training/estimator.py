@@ -96,7 +96,7 @@ def train_estimator(
 
     @torch.no_grad()
     def sample(averaged: Mapping[str, Any], step: int) -> None:
-        colour, depth, borders = batch(held_out, list(range(64)))
+        colour, depth, borders = batch(held_out, list(range(min(64, STILLS))))
         disparity, logits = estimate(averaged["estimator"], colour)
         error = structure_error(disparity, depth).mean().item()
         print(f"estimator: error {error:.4f} of the disparity range", flush=True)

@@ -9,7 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from animatic.engine.training import architecture, captions  # noqa: E402
+from animatic.engine.evaluation.estimator import load_estimator  # noqa: E402
+from animatic.engine.evaluation.subjects import load_per_frame  # noqa: E402
+from animatic.engine.training import architecture, captions, estimator  # noqa: E402
 from animatic.engine.training.architecture import SIZES, build_untrained  # noqa: E402
 from animatic.engine.training.clips import motion_model, sparse_control  # noqa: E402
 from animatic.engine.training.data import Shards  # noqa: E402
@@ -166,3 +168,20 @@ def test_all_stages_train_and_export(tmp_path, small_recipe):
     unet = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")
     adapter = MotionAdapter.from_pretrained(tmp_path / "out" / "motion_adapter")
     UNetMotionModel.from_unet2d(unet, adapter)
+
+
+def test_the_estimator_learns_and_goes_with_the_checkpoint(tmp_path, small_recipe, monkeypatch):
+    monkeypatch.setattr(estimator, "STILLS", 8)
+    run = Run(tmp_path / "train", small_recipe(2))
+    run.recipe["estimator"] |= {"lessons": 2, "batch": 4, "warmup": 1, "steps": 2}
+    run.keep({name: run.part(name, False) for name in ("vae", "unet", "text_encoder")})
+    STAGES["estimator"](run)
+    depth = run.part("sparsectrl_depth", False)
+    architecture.silence_motion(depth)
+    run.keep({"evaluation/per_frame_depth": depth})
+    run.export(tmp_path / "model")
+    made = tmp_path / "model" / "evaluation"
+    load_estimator(made / "depth_estimator")
+    loaded = load_per_frame(made / "per_frame_depth")
+    kept = {n: p for n, p in depth.state_dict().items() if "motion" not in n}
+    assert all(torch.equal(loaded.state_dict()[n], p.half().float()) for n, p in kept.items())
