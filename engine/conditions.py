@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .errors import EngineError
 from .parts import Parts
+from .structure import blur_structure
 from .vae import encode
 
 # Picture modes that a guide may have, as Pillow names them.
@@ -37,12 +38,16 @@ class Condition:
     ``values`` [1, C, F, h, w]: pixels in [0, 1], or scaled latents where the encoder takes these;
     ``mask`` [1, 1, F, h, w]: 1 at keyframes, 0 elsewhere; ``strengths`` [F] float32: what the
     encoder's residuals of each clip frame are multiplied by; ``key`` identifies values and mask.
+    It acts in the steps that begin at ``start`` or later and before ``end``, as shares (0 to 1) of
+    all steps: two controls of which one ends where the other starts share the steps between them.
     """
 
     values: torch.Tensor
     mask: torch.Tensor
     strengths: torch.Tensor
     key: tuple[Any, ...]
+    start: float = 0.0
+    end: float = 1.0
 
 
 def build_condition(
@@ -51,8 +56,9 @@ def build_condition(
     """The condition of one entry of the request's ``controls``, or None where it has no strength.
 
     A keyframe with strength 0 is left out, as if it had never been set: scaled only in its own
-    frame, it would still reach the others through the motion modules. Raises EngineError for a
-    guide file that is missing, damaged, or not what was asked for.
+    frame, it would still reach the others through the motion modules. ``blur`` takes details off
+    the guides before they are encoded. Raises EngineError for a guide file that is missing,
+    damaged, or not what was asked for.
     """
     guide = control["guide"]
     keyframes = [k for k in control["keyframes"] if k["strength"] > 0]
@@ -61,9 +67,11 @@ def build_condition(
     keyframes.sort(key=lambda keyframe: keyframe["clip_frame"])
     encoder = parts.control(guide)
     width, height, frames = clip["width"], clip["height"], clip["frames"]
+    blur = control.get("blur", 0)
     encoded = {}
     for keyframe in keyframes:
         picture = read_guide(guide, keyframe["sha256"], guides, width, height)
+        picture = blur_structure(picture[None], blur)[0]
         encoded[keyframe["clip_frame"]] = _encode(parts, encoder, picture, keyframe["sha256"])
     strengths = frame_strengths(
         list(encoded),
@@ -71,8 +79,14 @@ def build_condition(
         control["strength"],
         frames,
     )
-    key = (guide, tuple((k["clip_frame"], k["sha256"]) for k in keyframes))
-    return Condition(*spread(encoded, frames), torch.from_numpy(strengths), key)
+    key = (guide, blur, tuple((k["clip_frame"], k["sha256"]) for k in keyframes))
+    return Condition(
+        *spread(encoded, frames),
+        torch.from_numpy(strengths),
+        key,
+        control.get("start", 0.0),
+        control.get("end", 1.0),
+    )
 
 
 def spread(encoded: Mapping[int, torch.Tensor], frames: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,8 @@ from diffusers import SparseControlNetModel
 
 from .conditions import Condition
 from .device import synchronise
+from .text import per_frame
+from .windows import Window, window_condition, window_text
 
 # One tensor for each skip connection of the UNet and, last, one for its middle;
 # each [batch*frames, channels, h, w].
@@ -57,9 +59,9 @@ class ControlBranch:
     """All controls of one request, summed.
 
     ``controls`` are encoder and condition in the request's order, which fixes the order of the sum;
-    ``text`` is [guidance halves, tokens, channels]; ``latent_shape`` is [C, F, h, w]; ``identity``
-    stands for everything else that the residuals depend on (weights, text, plan).
-    ``seconds`` adds up what computing took.
+    ``text`` is [guidance halves, tokens, channels], or [guidance halves, F, tokens, channels];
+    ``latent_shape`` is [C, F, h, w]; ``identity`` stands for everything else that the residuals
+    depend on (weights, text, plan). ``seconds`` adds up what computing took.
     """
 
     def __init__(
@@ -78,17 +80,36 @@ class ControlBranch:
         self._owners = [(identity, latent_shape, condition.key) for _, condition in controls]
         cache.keep_only(self._owners)
 
-    def at(self, t: torch.Tensor, halves: slice) -> Residuals | None:
-        """Residuals for these guidance halves at timestep ``t``; None where nothing controls."""
+    def at(
+        self,
+        t: torch.Tensor,
+        halves: slice,
+        share: float = 0.0,
+        window: Window | None = None,
+    ) -> Residuals | None:
+        """Residuals for these guidance halves at timestep ``t``; None where nothing controls.
+
+        ``share``, 0 to 1, is how much of the schedule is done: each control has its part of it.
+        Only the frames of ``window``, where one is given, are computed, as a clip of their own.
+        """
         total: Residuals | None = None
         started = time.perf_counter()
         for (encoder, condition), owner in zip(self._controls, self._owners, strict=True):
-            moment = (t.item(), halves.start, halves.stop)
+            if not condition.start <= share < condition.end:
+                continue
+            moment: tuple[Hashable, ...] = (t.item(), halves.start, halves.stop)
+            text = self._text[halves]
+            if window is not None:
+                condition, text = window_condition(condition, window), window_text(text, window)
+                # Windows that show the same share what is kept, unless their texts may differ.
+                moment = (*moment, condition.key, window if text.ndim == 4 else None)
 
             def compute(
-                encoder: SparseControlNetModel = encoder, condition: Condition = condition
+                encoder: SparseControlNetModel = encoder,
+                condition: Condition = condition,
+                text: torch.Tensor = text,
             ) -> Residuals:
-                return self._run(encoder, condition, t, self._text[halves])
+                return self._run(encoder, condition, t, text)
 
             made = _scaled(self._cache.get(owner, moment, compute), condition.strengths)
             total = (
@@ -105,10 +126,12 @@ class ControlBranch:
         t: torch.Tensor,
         text: torch.Tensor,
     ) -> Residuals:
+        channels, _, height, width = self._latent_shape
+        frames = condition.mask.shape[2]
         skips, middle = encoder(
-            text.new_zeros((text.shape[0], *self._latent_shape)),
+            text.new_zeros((text.shape[0], channels, frames, height, width)),
             t,
-            encoder_hidden_states=text.repeat_interleave(self._latent_shape[1], dim=0),
+            encoder_hidden_states=per_frame(text, frames),
             controlnet_cond=condition.values,
             conditioning_mask=condition.mask,
             return_dict=False,

@@ -6,6 +6,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .attention import TemporalAttention
 from .checkpoint import content_hash, describe, read_info
-from .conditions import build_condition
+from .conditions import build_condition, read_guide
 from .decode import PreviewDecoder, decode
 from .device import (
     Plan,
@@ -27,11 +29,14 @@ from .device import (
     version_note,
 )
 from .errors import Cancelled, EngineError
+from .first_frame import Renoised, first_frame_shared
 from .parts import Parts, load_parts
 from .request import check_request
 from .residuals import ControlBranch, ResidualCache
 from .sampling import Denoiser, cancel_check, sample, starting_noise
-from .text import cut_note, encode_prompts
+from .text import cut_note, encode_request
+from .vae import encode
+from .windows import Context, WindowedDenoiser, free_noise
 
 __all__ = ["Cancelled", "Engine", "EngineError", "Take", "describe"]
 
@@ -123,6 +128,10 @@ class Engine:
             release_memory(wanted.torch_device)
             raise
         notes = [cut_note(parts, request["prompt"]), version_note(plan or {})]
+        notes += [
+            cut_note(parts, entry["prompt"], f"The prompt at clip frame {entry['clip_frame']}")
+            for entry in request.get("prompts", [])
+        ]
         return Take(frames, wanted.to_json(), seconds, [note for note in notes if note])
 
     def _load(self, folder: Path, plan: Plan, on_event: OnEvent) -> Parts:
@@ -162,10 +171,7 @@ class Engine:
 
         check()
         clock = time.perf_counter()
-        # A guidance of 1 leaves the positive prompt alone: the other half would have no weight.
-        guided = sampling["guidance"] != 1
-        prompts = [request["negative_prompt"]] * guided + [request["prompt"]]
-        text = encode_prompts(parts, prompts)
+        text = encode_request(parts, request)
         controls = []
         of = len(request["controls"])
         for done, control in enumerate(request["controls"], start=1):
@@ -179,12 +185,21 @@ class Engine:
         noise, generator = starting_noise(
             seed, (1, channels, clip["frames"], *size), plan.torch_device
         )
+        context, attention = Context.asked(sampling), TemporalAttention.asked(sampling)
+        if context is not None and sampling.get("noise") == "free":
+            noise = free_noise(noise, context, generator)
+        first = sampling.get("first_frame")
+        trajectory = None
+        if first is not None:
+            picture = read_guide("render", first["sha256"], guides, clip["width"], clip["height"])
+            picture = picture.to(plan.torch_device, plan.torch_dtype)
+            trajectory = Renoised(encode(parts.vae, picture[None])[0].float(), noise[0, :, 0])
         if self._cache.budget == 0:
             self._cache = ResidualCache(free_memory(plan.torch_device) // 4)
         # The text as the encoders see it, which LoRAs may have changed, and not as it is written.
         seen = hashlib.sha256(text.float().cpu().numpy().tobytes()).hexdigest()
         branch = ControlBranch(
-            controls, text, noise.shape[1:], self._cache, (parts.sha256, plan, seen)
+            controls, text, noise.shape[1:], self._cache, (parts.sha256, plan, seen, attention)
         )
         if self._preview is None:
             self._preview = PreviewDecoder(parts)
@@ -199,9 +214,31 @@ class Engine:
 
         clock = time.perf_counter()
         denoiser = Denoiser(
-            parts.unet, branch, text, sampling["guidance"], plan.guidance_batch, check
+            parts.unet,
+            branch,
+            text,
+            sampling["guidance"],
+            plan.guidance_batch,
+            check,
+            sampling.get("temporal", 1.0),
         )
-        latents = sample(denoiser, parts.scheduler, noise, sampling["steps"], generator, on_step)
+        with ExitStack() as changed:
+            if attention is not None:
+                encoders = [encoder for encoder, _ in controls]
+                changed.enter_context(attention.applied(parts.unet, encoders))
+            if first is not None and first["share"]:
+                changed.enter_context(first_frame_shared(parts.unet, clip["frames"]))
+            latents = sample(
+                denoiser
+                if context is None
+                else WindowedDenoiser(denoiser, context, clip["frames"]),
+                parts.scheduler,
+                noise,
+                sampling["steps"],
+                generator,
+                on_step,
+                trajectory,
+            )
         seconds["sampling"] = time.perf_counter() - clock - branch.seconds
         seconds["control"] += branch.seconds
         clock = time.perf_counter()

@@ -2,24 +2,40 @@
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from diffusers import SchedulerMixin, UNetMotionModel
 
 from .errors import Cancelled
-from .residuals import ControlBranch
+from .first_frame import Trajectory, with_first
+from .motion import FrameNormMotionModule, set_motion_scale
+from .residuals import ControlBranch, Residuals
+from .text import per_frame
+from .windows import Window, WindowedDenoiser, window_text
 
 # Called after each step with the steps done, their total, and the clip as it looks by then.
 OnStep = Callable[[int, int, torch.Tensor], None]
 
 
 class Denoiser:
-    """Predicts the noise in a clip, with control and classifier-free guidance.
+    """Predicts the noise in a clip, with control, classifier-free and temporal guidance.
 
-    ``text`` is [halves, tokens, channels]: negative and positive prompt, or the positive one alone,
-    which is all that a guidance of 1 needs. ``batch`` halves go through the UNet at once.
+    ``text`` is [halves, tokens, channels], or [halves, F, tokens, channels] where frames have texts
+    of their own: negative and positive prompt, or the positive one alone, which is all that a
+    guidance of 1 needs. ``batch`` halves go through the UNet at once.
+
+    ``temporal`` weighs the video model against the image model, which is the same UNet without its
+    motion modules: 1 is plain guidance, less loosens the frames from each other, more ties them
+    closer together. Source: Gen-1 (Esser et al. 2023), section 3.4. Its equation takes the image
+    model for the negative prompt alone; with a guidance of 1 that is the prompt, and a weight of 0
+    then makes each frame by itself.
+
+    ``share``, 0 to 1, is how much of the schedule is done; ``sample`` sets it before each step.
     """
+
+    share: float = 0.0
 
     def __init__(
         self,
@@ -29,6 +45,7 @@ class Denoiser:
         guidance: float,
         batch: int,
         check: Callable[[], None],
+        temporal: float = 1.0,
     ) -> None:
         self._unet = unet
         self._control = control
@@ -36,16 +53,28 @@ class Denoiser:
         self._guidance = guidance
         self._batch = batch
         self._check = check
+        self._temporal = temporal
 
-    def __call__(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """The guided output for ``latents`` float32 [1, C, F, h, w] at timestep ``t``, likewise."""
-        predicted = self.halves(latents, t)
+    def __call__(
+        self, latents: torch.Tensor, t: torch.Tensor, window: Window | None = None
+    ) -> torch.Tensor:
+        """The guided output for ``latents`` float32 [1, C, F, h, w] at timestep ``t``, likewise.
+
+        With ``window`` the latents are those frames of the clip, and so are control and texts.
+        """
+        predicted = self.halves(latents, t, window)
+        first = predicted[:1]
+        start = first
+        if self._temporal != 1:
+            image = self.frames_alone(latents, t, window)
+            start = image + self._temporal * (first - image)
         if len(predicted) == 1:
-            return predicted
-        negative, positive = predicted.chunk(2)
-        return negative + self._guidance * (positive - negative)
+            return start
+        return start + self._guidance * (predicted[1:] - first)
 
-    def halves(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def halves(
+        self, latents: torch.Tensor, t: torch.Tensor, window: Window | None = None
+    ) -> torch.Tensor:
         """The model's output for each text, [halves, C, F, h, w], in the latents' number type.
 
         Both halves of guidance get the control, each with its own text, as in the reference.
@@ -53,34 +82,75 @@ class Denoiser:
         halves = []
         for start in range(0, len(self._text), self._batch):
             part = slice(start, min(start + self._batch, len(self._text)))
-            text = self._text[part]
             self._check()
-            residuals = self._control.at(t, part)
+            residuals = self._control.at(t, part, self.share, window)
             self._check()
-            halves.append(
-                self._unet(
-                    latents.to(text.dtype).expand(len(text), -1, -1, -1, -1),
-                    t,
-                    encoder_hidden_states=text.repeat_interleave(latents.shape[2], dim=0),
-                    down_block_additional_residuals=residuals[:-1] if residuals else None,
-                    mid_block_additional_residual=residuals[-1] if residuals else None,
-                ).sample.to(latents.dtype)
-            )
+            text = self._text[part] if window is None else window_text(self._text[part], window)
+            halves.append(self._run(latents, t, text, residuals))
         return torch.cat(halves)
+
+    def frames_alone(
+        self, latents: torch.Tensor, t: torch.Tensor, window: Window | None = None
+    ) -> torch.Tensor:
+        """The image model's output for the first text, [1, C, F, h, w].
+
+        It gets the same control as the video model: the structure is Gen-1's s, in both terms.
+        """
+        frames = latents.shape[2]
+        self._check()
+        # Asked for as ``halves`` does, so that what is kept serves both.
+        part = slice(0, min(len(self._text), self._batch))
+        residuals = self._control.at(t, part, self.share, window)
+        if residuals is not None:
+            residuals = tuple(residual[:frames] for residual in residuals)
+        self._check()
+        text = self._text[:1] if window is None else window_text(self._text[:1], window)
+        with _without_motion(self._unet):
+            return self._run(latents, t, text, residuals)
+
+    def _run(
+        self,
+        latents: torch.Tensor,
+        t: torch.Tensor,
+        text: torch.Tensor,
+        residuals: Residuals | None,
+    ) -> torch.Tensor:
+        predicted = self._unet(
+            latents.to(text.dtype).expand(len(text), -1, -1, -1, -1),
+            t,
+            encoder_hidden_states=per_frame(text, latents.shape[2]),
+            down_block_additional_residuals=residuals[:-1] if residuals else None,
+            mid_block_additional_residual=residuals[-1] if residuals else None,
+        )
+        return predicted.sample.to(latents.dtype)
+
+
+@contextmanager
+def _without_motion(unet: UNetMotionModel) -> Iterator[None]:
+    """Inside the block the motion modules of ``unet`` add nothing to the frames."""
+    held = {m: m.motion_scale for m in unet.modules() if isinstance(m, FrameNormMotionModule)}
+    set_motion_scale(unet, 0)
+    try:
+        yield
+    finally:
+        for module, scale in held.items():
+            module.motion_scale = scale
 
 
 def sample(
-    denoiser: Denoiser,
+    denoiser: Denoiser | WindowedDenoiser,
     scheduler: SchedulerMixin,
     noise: torch.Tensor,
     steps: int,
     generator: torch.Generator,
     on_step: OnStep,
+    first: Trajectory | None = None,
 ) -> torch.Tensor:
     """Run the noise schedule from ``noise`` to a clean clip, both float32 [1, C, F, h, w].
 
     ``generator`` (on the CPU, so that a seed means the same everywhere) feeds schedules that add
-    noise on the way. Latents stay in float32 whatever number type the model has.
+    noise on the way. Latents stay in float32 whatever number type the model has. ``first`` holds
+    frame 0: it is the trajectory's at every step, and to the bit its last one in the end.
     """
     scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(steps, device=noise.device)
@@ -88,14 +158,18 @@ def sample(
     extra = {"generator": generator} if takes_generator else {}
     latents = noise * scheduler.init_noise_sigma
     of = len(scheduler.timesteps)
+    known = [] if first is None else first(scheduler)
     for done, t in enumerate(scheduler.timesteps, start=1):
+        denoiser.share = (done - 1) / of
+        if known:
+            latents = with_first(latents, known[done - 1])
         predicted = denoiser(scheduler.scale_model_input(latents, t), t)
         stepped = scheduler.step(predicted, t, latents, **extra)
         latents = stepped.prev_sample
         # Some schedules can tell what the finished clip would be; the others show their noise.
         seen = stepped.get("pred_original_sample")
         on_step(done, of, latents if seen is None else seen)
-    return latents
+    return with_first(latents, known[-1]) if known else latents
 
 
 def starting_noise(

@@ -1,5 +1,8 @@
 """Prompts to the text embedding that the UNet and the control encoders attend to."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from .parts import Parts
@@ -23,13 +26,59 @@ def encode_prompts(parts: Parts, prompts: list[str]) -> torch.Tensor:
     return parts.text_encoder(ids).last_hidden_state
 
 
-def cut_note(parts: Parts, prompt: str) -> str | None:
+def encode_request(parts: Parts, request: Mapping[str, Any]) -> torch.Tensor:
+    """The text of a request: its negative prompt, unless guidance is 1, and then its prompt.
+
+    [halves, tokens, channels], or [halves, frames, tokens, channels] where prompts are set at clip
+    frames: these then blend from one to the next, while the negative prompt stays.
+    """
+    # A guidance of 1 leaves the positive prompt alone: the other half would have no weight.
+    guided = request["sampling"]["guidance"] != 1
+    text = encode_prompts(parts, [request["negative_prompt"]] * guided + [request["prompt"]])
+    later = request.get("prompts", [])
+    if not later:
+        return text
+    # One by one: a prompt's bits depend on what is encoded beside it.
+    own = {request["prompt"]: text[-1]}
+    for prompt in {entry["prompt"] for entry in later} - own.keys():
+        own[prompt] = encode_prompts(parts, [prompt])[0]
+    keyed = {0: text[-1]} | {entry["clip_frame"]: own[entry["prompt"]] for entry in later}
+    frames = request["clip"]["frames"]
+    still = [half.expand(frames, -1, -1) for half in text[:-1]]
+    return torch.stack([*still, blend_prompts(keyed, frames)])
+
+
+def blend_prompts(keyed: Mapping[int, torch.Tensor], frames: int) -> torch.Tensor:
+    """Text for each frame of a clip, [frames, tokens, channels].
+
+    ``keyed`` holds the text [tokens, channels] of some clip frames, frame 0 among them: there it
+    holds exactly. Between two of them it changes in a straight line, after the last it stays.
+    """
+    blended = []
+    for frame in range(frames):
+        before = max(key for key in keyed if key <= frame)
+        after = min((key for key in keyed if key > frame), default=before)
+        weight = (frame - before) / (after - before) if after > before else 0.0
+        blended.append((1 - weight) * keyed[before] + weight * keyed[after])
+    return torch.stack(blended)
+
+
+def per_frame(text: torch.Tensor, frames: int) -> torch.Tensor:
+    """``text`` as models of ``frames`` frames take it, [halves*frames, tokens, channels].
+
+    It is [halves, tokens, channels], the same for all frames, or [halves, frames, tokens,
+    channels].
+    """
+    return text.repeat_interleave(frames, dim=0) if text.ndim == 3 else text.flatten(0, 1)
+
+
+def cut_note(parts: Parts, prompt: str, name: str = "The prompt") -> str | None:
     """A sentence where the model does not read the prompt to its end, otherwise None."""
     used, length = len(parts.tokenizer(prompt, verbose=False).input_ids), _length(parts)
     if used <= length:
         return None
     return (
-        f"The prompt has {used - 2} tokens and the model reads the first {length - 2}; "
+        f"{name} has {used - 2} tokens and the model reads the first {length - 2}; "
         "what comes after them has no effect."
     )
 

@@ -75,10 +75,11 @@ def check_request(request: Any) -> None:
 
 
 def guide_hashes(request: Mapping[str, Any]) -> set[str]:
-    """The content hashes of all guides that a checked request names."""
-    return {
-        keyframe["sha256"] for control in request["controls"] for keyframe in control["keyframes"]
-    }
+    """The content hashes of all guides that a checked request names, a first picture among them."""
+    named = [keyframe for control in request["controls"] for keyframe in control["keyframes"]]
+    if "first_frame" in request["sampling"]:
+        named.append(request["sampling"]["first_frame"])
+    return {picture["sha256"] for picture in named}
 
 
 def _check_keyframes(where: str, keyframes: list[dict[str, Any]], frames: int) -> None:
