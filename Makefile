@@ -39,6 +39,4 @@ examples:
 
 extension:
 	@$(SETUP) host
-	@mkdir -p dist
-	.venv/host/bin/python .venv/host/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py \
-		build --source-dir . --output-dir dist
+	.venv/host/bin/python tools/build_extension.py

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,7 +28,9 @@ from .blender_addon.link.generate import GenerateSettings, Generation, Host, Out
 from .blender_addon.link.install_models import ModelDownload, list_known
 from .blender_addon.link.install_places import models_folder
 from .blender_addon.link.replay import Replay
+from .blender_addon.shot.long_clip import LongClip
 from .blender_addon.shot.report import shot_sentences
+from .blender_addon.shot.request import UNSTEERED, Steering
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,12 +104,90 @@ def _add_render(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, help="sampling steps")
     add("--guidance", type=float, help="how strongly the prompt is followed (1 = no guidance)")
     add("--strength", type=float, default=1.0, help="how strongly the guides hold (default: 1)")
+    _add_long_clip(parser)
+    _add_steering_options(parser)
     add("--guides-only", action="store_true", help="make the guides and stop; no engine is started")
     add("--depth-method", choices=["auto", "workbench", "cycles"], default="auto")
     add("--blender", type=Path, metavar="PATH", help="a Blender executable (default: this bpy)")
     add("--enable-autoexec", action="store_true", help="let the file's own Python scripts run")
     _add_engine_options(parser)
     _add_output_options(parser)
+
+
+def _add_long_clip(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--context",
+        type=_context,
+        metavar="LENGTH:OVERLAP[:SCHEDULE]",
+        help="clips longer than the model's own, by windows of LENGTH frames that share OVERLAP; "
+        "static, uniform (the default: shifted at each step) or looped",
+    )
+    add("--loop", action="store_true", help="let the clip run into its own beginning")
+    add("--free-noise", action="store_true", help="repeat a window's noise over the clip")
+    add(
+        "--causal",
+        type=int,
+        metavar="SPAN",
+        help="let a frame see only itself and the frames before it, SPAN at most",
+    )
+    add(
+        "--window-attention",
+        action="store_true",
+        help="let a frame see the first and those before it, which keeps the clip close to the "
+        "first (AnimateZero)",
+    )
+
+
+def _context(text: str) -> tuple[int, int, str]:
+    length, _, rest = text.partition(":")
+    overlap, _, schedule = rest.partition(":")
+    try:
+        return int(length), int(overlap), schedule or "uniform"
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not LENGTH:OVERLAP[:SCHEDULE], e.g. 16:4"
+        ) from None
+
+
+def _add_steering_options(parser: argparse.ArgumentParser) -> None:
+    usual, add = UNSTEERED, parser.add_argument
+    add(
+        "--temporal",
+        type=float,
+        default=usual.temporal,
+        metavar="W",
+        help="how closely the frames are tied together, 0 to 4 (default: 1, as the model has it)",
+    )
+    add(
+        "--blur",
+        type=int,
+        default=usual.blur,
+        metavar="LEVEL",
+        help="take details off the depth guides, 0 to 4 (default: 0)",
+    )
+    add(
+        "--guide-start",
+        type=float,
+        default=usual.start,
+        metavar="SHARE",
+        help="share of the steps after which the guides act, 0 to 1 (default: 0)",
+    )
+    add(
+        "--guide-end",
+        type=float,
+        default=usual.end,
+        metavar="SHARE",
+        help="share of the steps after which they no longer do (default: 1)",
+    )
+    add(
+        "--prompt-at",
+        type=_prompt_at,
+        action="append",
+        default=[],
+        metavar="FRAME:TEXT",
+        help="another prompt at a scene frame, blended into from the one before; may be repeated",
+    )
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +258,16 @@ def _range(text: str) -> tuple[int, int]:
     return first, last
 
 
+def _prompt_at(text: str) -> tuple[Fraction, str]:
+    frame, colon, prompt = text.partition(":")
+    try:
+        if colon and prompt.strip():
+            return Fraction(frame), prompt.strip()
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not FRAME:TEXT, e.g. 24:a street at night")
+
+
 def _host(options: argparse.Namespace) -> Host:
     return Host(
         blender=getattr(options, "blender", None),
@@ -209,6 +300,20 @@ def _render(options: argparse.Namespace) -> int:
         guides_only=options.guides_only,
         force=options.force,
         enable_autoexec=options.enable_autoexec,
+        long_clip=LongClip(
+            context=options.context,
+            loop=options.loop,
+            free_noise=options.free_noise,
+            span=options.causal,
+            window_attention=options.window_attention,
+        ),
+        steering=Steering(
+            temporal=options.temporal,
+            blur=options.blur,
+            start=options.guide_start,
+            end=options.guide_end,
+            prompts=tuple(options.prompt_at),
+        ),
     )
     return _run(Generation(settings, _host(options)), options)
 

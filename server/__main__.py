@@ -1,4 +1,5 @@
-"""Starts the service (``python -m animatic.server``) or, for the service itself, its worker.
+"""Starts the service (``python -m animatic.server``), a model's download (``... download``) or,
+for the service itself, its worker.
 
 Run as a plain file, it finds the package by its own place, so nothing need be installed.
 """
@@ -29,6 +30,10 @@ if __name__ == "__main__":
             from .worker import main as run_worker
 
             run_worker(sys.argv[2:])
+        elif sys.argv[1:2] == ["download"]:
+            from .models_cli import main as download
+
+            sys.exit(download(sys.argv[2:]))
         else:
             from .launcher import main as run_service
 

@@ -1,6 +1,6 @@
 """Sets up the environments that the Makefile's commands need; a second run changes nothing.
 
-    python3 tools/environments.py [--torch auto|cpu|cuda|rocm] engine host [host45] [host52]
+    python3 tools/environments.py [--torch auto|cpu|cuda|rocm|metal] engine host [host45] [host52]
 
 ``engine`` holds torch and diffusers, the hosts hold one bpy each. The standard library alone does
 the work, so that this runs on a fresh machine. What an environment holds is written in
@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from blender_addon.errors import AnimaticError  # noqa: E402
+from blender_addon.link.install_python import candidates  # noqa: E402
+from blender_addon.link.install_torch import TORCH, choose_build, torch_arguments  # noqa: E402
+
 VENVS = ROOT / ".venv"
-TORCH = "2.13.0"
-# PyTorch keeps its CPU and ROCm builds on an index of its own; PyPI has the CUDA build.
-TORCH_INDEX = {
-    "cpu": "https://download.pytorch.org/whl/cpu",
-    "rocm": "https://download.pytorch.org/whl/rocm7.1",
-}
 # shared library -> Debian package: what `import bpy` and its renderers load at run time.
 LIBRARIES = {
     "libX11.so.6": "libx11-6",
@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("environments", nargs="+", choices=ENVIRONMENTS)
     parser.add_argument(
         "--torch",
-        choices=["auto", "cpu", "cuda", "rocm"],
+        choices=["auto", "cpu", "cuda", "rocm", "metal"],
         default="auto",
         help="the build of torch; auto takes the one for the graphics card that is here",
     )
@@ -74,7 +74,7 @@ def main() -> int:
     try:
         for name in options.environments:
             set_up(name, options.torch)
-    except SetupError as error:
+    except (SetupError, AnimaticError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
@@ -116,26 +116,15 @@ def set_up(name: str, torch: str) -> None:
 
 def install_torch(pip: list[str], build: str) -> None:
     """Install the build of torch that suits the machine (or the one asked for)."""
-    if build == "auto":
-        build = "cpu"
-        if shutil.which("nvidia-smi"):
-            build = "cuda"
-        elif Path("/opt/rocm").exists():
-            build = "rocm"
-        if sys.platform == "darwin":
-            build = "cuda"  # PyPI's build for macOS is the one with Metal
-    print(f"[engine] installing torch {TORCH} ({build} build)")
-    index = ["--index-url", TORCH_INDEX[build]] if build in TORCH_INDEX else []
-    # Without its dependencies: those come from PyPI with everything else.
-    subprocess.run([*pip, *index, "--retries", "1", "--no-deps", f"torch=={TORCH}"], check=True)
+    chosen = choose_build(build)
+    print(f"[engine] installing torch {TORCH} ({chosen.label} build)")
+    subprocess.run([*pip, "--retries", "1", *torch_arguments(chosen)], check=True)
 
 
 def find_python(version: str) -> str:
-    """Return an interpreter of this version: the running one, on the path, or one of pyenv's."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    installed = sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)
-    for candidate in (sys.executable, shutil.which(f"python{version}"), *map(str, installed)):
-        if candidate is not None and is_python(candidate, version):
+    """Return an interpreter of this version: the running one, or one that lies about here."""
+    for candidate in (sys.executable, *candidates(version)):
+        if is_python(candidate, version):
             return candidate
     raise SetupError(f"Python {version} is needed and was not found: install python{version}.")
 

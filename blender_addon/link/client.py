@@ -1,4 +1,4 @@
-"""Talks to the engine service over its loopback socket, with the standard library only.
+"""Talks to the engine service, on this machine or over TLS, with the standard library only.
 
 Every call opens its own connection, so that a client may be used from several threads.
 """
@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import shutil
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ class EngineClient:
     """One engine service.
 
     Args:
-        host: loopback address.
+        host: loopback address, or another machine's name where ``tls`` is given.
         port: where it listens.
         token: the secret it was started with.
         why_gone: says in a sentence why the engine's process has ended, or None while it lives.
@@ -52,6 +53,7 @@ class EngineClient:
             sends something every 2.
         slow_limit: seconds to wait for calls for which the engine may have to load its libraries
             or hash a checkpoint.
+        tls: how to encrypt and whom to trust; without it the connection is plain HTTP.
 
     Every call raises EngineGone, EngineRefused or ProtocolMismatch.
     """
@@ -64,6 +66,7 @@ class EngineClient:
         why_gone: Callable[[], str | None] = lambda: None,
         heartbeat_limit: float = 10.0,
         slow_limit: float = 300.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -74,6 +77,7 @@ class EngineClient:
         self._why_gone = why_gone
         self._heartbeat_limit = heartbeat_limit
         self._slow_limit = slow_limit
+        self._tls = tls
 
     def health(self) -> dict[str, Any]:
         """Protocol, version, pid, worker (starting, idle, busy or dead), device, queue length."""
@@ -235,7 +239,7 @@ class EngineClient:
         timeout: float = 30.0,
     ) -> Iterator[http.client.HTTPResponse]:
         """The engine's answer; reading it is covered by the same errors as asking for it."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        connection = self._connection(timeout)
         try:
             connection.request(method, address, body, {**self._headers, **(headers or {})})
             answer = connection.getresponse()
@@ -247,7 +251,22 @@ class EngineClient:
         finally:
             connection.close()
 
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self._tls)
+
     def _silence(self, error: Exception) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"{self.host} shows a certificate that this machine does not trust "
+                f"({error.verify_message}): check the address, or make this machine trust it."
+            )
+        if isinstance(error, ssl.SSLError):
+            return (
+                f"{self.host}:{self.port} does not speak TLS: check the address and the port, or "
+                "use an SSH tunnel and http."
+            )
         reason = str(error) or type(error).__name__
         return f"The engine at {self.host}:{self.port} does not answer ({reason}). Start it again."
 

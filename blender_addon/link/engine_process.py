@@ -21,6 +21,8 @@ from types import TracebackType
 from ..errors import AnimaticError
 from . import child_process
 from .client import EngineClient
+from .install import engine_folder, read_installed
+from .install_places import python_in
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_VARIABLE = "ANIMATIC_ENGINE_PYTHON"
@@ -37,10 +39,12 @@ def find_engine_python(explicit: Path | str | None = None, root: Path = ROOT) ->
     """The Python of the engine's environment.
 
     Looked for in this order: ``explicit``, the variable ANIMATIC_ENGINE_PYTHON, ``.venv/engine``
-    under ``root``, and the Python that runs this if it has torch.
+    under ``root``, the environment that the extension installed, and the Python that runs this if
+    it has torch.
 
     Raises:
         EngineStartError: if there is none, or a named one is not there.
+        AnimaticError: if the installed environment is damaged.
     """
     for named, source in (
         (explicit, "The engine's Python"),
@@ -50,17 +54,30 @@ def find_engine_python(explicit: Path | str | None = None, root: Path = ROOT) ->
             if not os.access(named, os.X_OK) or Path(named).is_dir():
                 raise EngineStartError(f"{source} is {named}, which is not a program to run.")
             return Path(named)
-    for inside in ("bin/python", "Scripts/python.exe"):
-        python = root / ".venv" / "engine" / inside
-        if python.is_file():
-            return python
+    python = python_in(root / ".venv" / "engine")
+    if python.is_file():
+        return python
+    if read_installed() is not None:
+        return python_in(engine_folder())
     if importlib.util.find_spec("torch") is not None:
         return Path(sys.executable)
     raise EngineStartError(
-        "No Python environment with the engine was found. Install the engine (`make setup` in "
-        "Animatic's repository), or name its Python: in the extension's preferences, with "
-        f"--engine-python, or in {PYTHON_VARIABLE}."
+        "The engine is not installed: press Install in the extension's preferences (or run `make "
+        "setup` in Animatic's repository). If there is one, name its Python: in the preferences, "
+        f"with --engine-python, or in {PYTHON_VARIABLE}."
     )
+
+
+def service_program(python: Path) -> list[str]:
+    """What starts the engine's side: its arguments follow.
+
+    The tree that this file belongs to, when the engine is in it; otherwise the package that is
+    installed in the engine's environment.
+    """
+    launcher = ROOT / "server" / "__main__.py"
+    program = [str(launcher)] if launcher.is_file() else ["-m", "animatic.server"]
+    # -P: no module of the current folder gets in.
+    return [str(python), "-P", *program]
 
 
 class EngineProcess:
@@ -185,11 +202,7 @@ class EngineProcess:
             self._temporary = None
 
     def _command(self, python: Path) -> list[str]:
-        # The tree that this file belongs to, when the engine is in it; otherwise the package that
-        # is installed in the engine's environment. -P: no module of the current folder gets in.
-        launcher = ROOT / "server" / "__main__.py"
-        program = [str(launcher)] if launcher.is_file() else ["-m", "animatic.server"]
-        command = [str(python), "-P", *program, "--watch-stdin", "--port", str(self._asked_port)]
+        command = [*service_program(python), "--watch-stdin", "--port", str(self._asked_port)]
         command += ["--data", str(self._data or self._temporary)]
         for folder in self._models:
             command += ["--models", str(folder)]

@@ -9,18 +9,18 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from ..errors import AnimaticError
-from ..shot.request import build_request, canonical_json, check_asked, seeds_for
+from ..shot.keyframes import parse_keyframes
+from ..shot.long_clip import LongClip
+from ..shot.request import Steering, build_request, canonical_json, check_asked, seeds_for
 from ..shot.take_folder import OutputFolder, frame_files
 from .background import blender_command, run_task
 from .catalogue import Checkpoint, find_checkpoint
 from .engine_process import EngineProcess
 from .job import run_job
 from .progress import OnEvent, Progress
-
-Number = TypeVar("Number", int, float)
+from .remote import LocalEngine, RemoteEngine
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class GenerateSettings:
     """What the artist asked for. ``None`` means: what the model's card or the scene says.
 
     ``frames`` is a number of clip frames, ``range`` two scene frames (both inclusive),
-    ``strength`` 0 to 2, ``guidance`` 1 to 30, ``keyframes`` as the command line spells them.
+    ``strength`` 0 to 2, ``guidance`` 1 to 30, ``keyframes`` as the command line spells them (with
+    strengths of their own). The factors are those of a quality level, on what the card says.
     """
 
     blend: Path
@@ -52,17 +53,50 @@ class GenerateSettings:
     write_blend: bool = True
     force: bool = False
     enable_autoexec: bool = False
+    steps_factor: float = 1.0
+    guidance_factor: float = 1.0
+    long_clip: LongClip = field(default_factory=LongClip)
+    steering: Steering = field(default_factory=Steering)
+
+    def steps_for(self, checkpoint: Checkpoint) -> int:
+        """The number of sampling steps with ``checkpoint``."""
+        return (
+            self.steps if self.steps is not None else quality_steps(checkpoint, self.steps_factor)
+        )
+
+    def guidance_for(self, checkpoint: Checkpoint) -> float:
+        """The guidance with ``checkpoint``."""
+        if self.guidance is not None:
+            return self.guidance
+        return quality_guidance(checkpoint, self.guidance_factor)
+
+
+def quality_steps(checkpoint: Checkpoint, factor: float) -> int:
+    """The steps of the model's card times the ``factor`` of a quality level, at least 1."""
+    return max(1, round(checkpoint.steps * factor))
+
+
+def quality_guidance(checkpoint: Checkpoint, factor: float) -> float:
+    """The guidance of the model's card times the ``factor`` of a quality level, at least 1."""
+    return max(1.0, checkpoint.guidance * factor)
 
 
 @dataclass(frozen=True)
 class Host:
-    """Where the tools of this machine are."""
+    """Where the tools are; ``engine`` is one that runs already, with models of its own."""
 
     blender: Path | None = None
     engine_python: Path | None = None
     models: tuple[Path, ...] = ()
     device: str | None = None
     port: int = 0
+    engine: RemoteEngine | LocalEngine | None = None
+
+    def find(self, model: str) -> Checkpoint:
+        """The model of this name, or folder. Raises AnimaticError where there is none."""
+        if self.engine is not None:
+            return self.engine.find(model)
+        return find_checkpoint(model, list(self.models))
 
 
 @dataclass
@@ -95,9 +129,10 @@ class Generation:
     def run(self, on_event: OnEvent) -> Outcome:
         """Do everything and return what was made.
 
-        ``on_event`` gets ``{"phase", "done", "of", "text"}`` and ``{"preview": JPEG bytes}`` from
-        this thread or a helper thread. Raises AnimaticError with a sentence, Cancelled among them;
-        the output folder is then as it was before.
+        ``on_event`` gets ``{"phase", "done", "of", "text"}`` (with ``take`` and ``takes`` while the
+        engine samples) and ``{"preview": JPEG bytes, "frames"}`` from this thread or a helper
+        thread. Raises AnimaticError with a sentence, Cancelled among them; the output folder is
+        then as it was before.
         """
         settings, progress = self.settings, Progress(on_event, self._cancelled)
         checkpoint = _checked(settings, self.host)
@@ -133,10 +168,13 @@ class Generation:
                 negative_prompt=settings.negative_prompt,
                 checkpoint={"name": checkpoint.name, "sha256": content},
                 seeds=seeds_for(settings.seed, settings.takes),
-                steps=_or(settings.steps, checkpoint.steps),
-                guidance=_or(settings.guidance, checkpoint.guidance),
+                steps=settings.steps_for(checkpoint),
+                guidance=settings.guidance_for(checkpoint),
                 strength=settings.strength,
+                strengths=dict(parse_keyframes(settings.keyframes).strengths),
+                steering=settings.steering,
             )
+            request["sampling"] |= settings.long_clip.sampling(checkpoint.frames)
             (folder.staging / "request.json").write_bytes(canonical_json(request))
             guides = [folder.staging / "guides" / guide["file"] for guide in shot["guides"]]
             takes = run_job(client, request, guides, folder, progress)
@@ -146,8 +184,13 @@ class Generation:
         return Outcome(settings.out, shot, takes, request)
 
 
-def start_engine(host: Host, checkpoint: Checkpoint) -> EngineProcess:
-    """Start an engine that offers ``checkpoint``; use it as a context, and it ends with it."""
+def start_engine(host: Host, checkpoint: Checkpoint) -> EngineProcess | RemoteEngine | LocalEngine:
+    """Start an engine that offers ``checkpoint``; use it as a context, and it ends with it.
+
+    One that runs already is used instead, and goes on running.
+    """
+    if host.engine is not None:
+        return host.engine
     return EngineProcess(
         python=host.engine_python,
         models=[checkpoint.folder],
@@ -163,12 +206,15 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
     if not settings.guides_only and not settings.prompt.strip():
         raise AnimaticError("The prompt is empty: say what the picture shows.")
     seeds_for(settings.seed, settings.takes)
-    checkpoint = find_checkpoint(settings.model, list(host.models))
+    parse_keyframes(settings.keyframes)
+    settings.long_clip.check()
+    settings.steering.check(settings.guide)
+    checkpoint = host.find(settings.model)
     check_asked(
         settings.prompt,
         settings.negative_prompt,
-        _or(settings.steps, checkpoint.steps),
-        _or(settings.guidance, checkpoint.guidance),
+        settings.steps_for(checkpoint),
+        settings.guidance_for(checkpoint),
         settings.strength,
     )
     if not settings.guides_only and settings.guide not in checkpoint.guides:
@@ -177,10 +223,6 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
             f"it has: {', '.join(checkpoint.guides)}."
         )
     return checkpoint
-
-
-def _or(asked: Number | None, default: Number) -> Number:
-    return default if asked is None else asked
 
 
 def _render_guides(
@@ -203,7 +245,10 @@ def _render_guides(
         "keyframes": settings.keyframes,
         "size": {"native": checkpoint.native, "multiple": 8},
         "frames": settings.frames,
-        "model": {"frames": checkpoint.frames, "fps": str(checkpoint.fps)},
+        "model": {
+            "frames": settings.long_clip.most_frames(checkpoint.frames),
+            "fps": str(checkpoint.fps),
+        },
         "lineart_width": checkpoint.lineart_width,
         "depth_method": settings.depth_method,
         "enable_autoexec": settings.enable_autoexec,

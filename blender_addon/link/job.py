@@ -36,7 +36,7 @@ def run_job(
     watcher.start()
     try:
         for event in client.events(job):
-            _pass_on(event, len(takes), len(request["seeds"]), progress)
+            _pass_on(event, len(takes), request, progress)
             if event["event"] == "take":
                 takes.append(client.download(job, len(takes), folder.take(len(takes))))
     finally:
@@ -59,9 +59,10 @@ def _cancel_on_request(
             return
 
 
-def _pass_on(event: dict, take: int, takes: int, progress: Progress) -> None:
+def _pass_on(event: dict, take: int, request: dict, progress: Progress) -> None:
+    takes = len(request["seeds"])
     text = f"take {take + 1} of {takes}" if takes > 1 else ""
     if event["event"] == "phase":
-        progress.emit({**event["data"], "text": text})
+        progress.emit({**event["data"], "text": text, "take": take, "takes": takes})
     elif event["event"] == "preview":
-        progress.emit({"preview": event["data"]})
+        progress.emit({"preview": event["data"], "frames": request["clip"]["frames"]})

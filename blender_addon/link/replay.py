@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..shot.request import canonical_json
 from ..shot.take_folder import OutputFolder, load_take
-from .catalogue import find_checkpoint
 from .generate import Host, Outcome, start_engine
 from .job import run_job
 from .progress import OnEvent, Progress
@@ -18,14 +17,23 @@ class Replay:
     """A run of ``file`` (take.json or request.json) that another thread may cancel.
 
     A take is replayed with its own seed and execution plan, and so to the same bits on the same
-    machine; a request is run as a new one.
+    machine; a request is run as a new one. With another ``seed`` it is a new take of the same
+    guides.
     """
 
-    def __init__(self, file: Path, out: Path | None, host: Host, force: bool = False) -> None:
+    def __init__(
+        self,
+        file: Path,
+        out: Path | None,
+        host: Host,
+        force: bool = False,
+        seed: int | None = None,
+    ) -> None:
         self.file = file
         self.out = out
         self.host = host
         self.force = force
+        self.seed = seed
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -39,7 +47,9 @@ class Replay:
         plan = None
         if take is not None:
             request, plan = {**request, "seeds": [take["seed"]]}, take["plan"]
-        checkpoint = find_checkpoint(request["checkpoint"]["name"], list(self.host.models))
+        if self.seed is not None:
+            request, plan = {**request, "seeds": [self.seed]}, None
+        checkpoint = self.host.find(request["checkpoint"]["name"])
         out = self.out or OutputFolder.next_free(self.file.resolve().parent)
         folder = OutputFolder.prepare(out, force=self.force)
         try:

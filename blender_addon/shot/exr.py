@@ -49,7 +49,7 @@ def read_exr(path: Path | str) -> dict[str, NDArray[np.float32]]:
     content = Path(path).read_bytes()
     try:
         return _decode(content)
-    except (struct.error, zlib.error, IndexError, KeyError, ValueError) as error:
+    except (struct.error, zlib.error, LookupError, ValueError, OverflowError) as error:
         raise ShotError(
             f"{path} cannot be read as an OpenEXR file ({error}): write it again as scanlines with "
             "the codec None or ZIP."

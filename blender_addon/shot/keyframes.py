@@ -13,6 +13,8 @@ from .timing import ClipTiming
 # The kinds whose frames are found in the scene; the others follow from the text and the timing.
 SCENE_KINDS = ("camera", "objects", "markers")
 FORMS = "camera, objects, markers, every:N, all, or a list of frames such as 1,12,24"
+_LISTED = re.compile(r"([+-]?\d{1,9}(?:\.\d{1,9})?)(?:@(\d{1,3}(?:\.\d{1,9})?))?", re.ASCII)
+MAX_STRENGTH = 2.0
 
 _WHERE = {
     "camera": "The camera has no keys",
@@ -26,17 +28,20 @@ class KeyframeSpec:
     """A choice of keyframes.
 
     ``kind`` is camera, objects, markers, every, all or list; ``every`` is the N of every:N in scene
-    frames, 0 otherwise; ``listed`` holds the scene frames of a list, ascending, each once.
+    frames, 0 otherwise; ``listed`` holds the scene frames of a list, ascending, each once, and
+    ``strengths`` (0 to 2) those of them that are held more or less than the others.
     """
 
     kind: str
     every: int = 0
     listed: tuple[Fraction, ...] = ()
+    strengths: tuple[tuple[Fraction, float], ...] = ()
 
 
 def parse_keyframes(spec: str) -> KeyframeSpec:
-    """Read ``camera|objects|markers|every:N|all|1,12,24`` (frames may have decimals, N is >= 1).
+    """Read ``camera|objects|markers|every:N|all|1,12@0.5,24`` (N is >= 1).
 
+    A frame may have decimals, and after @ the strength at which its guide holds, 0 to 2 (else 1).
     Raises ShotError that names what cannot be read.
     """
     text = spec.strip().lower()
@@ -51,14 +56,19 @@ def parse_keyframes(spec: str) -> KeyframeSpec:
         return KeyframeSpec("every", every=int(match[1]))
     if not text:
         raise ShotError(f"No keyframes were named. Use {FORMS}.")
-    frames = set()
+    strengths: dict[Fraction, float] = {}
     for part in text.split(","):
-        number = part.strip()
-        if not re.fullmatch(r"[+-]?\d{1,9}(\.\d{1,9})?", number, re.ASCII):
-            wrong = f"{number!r} in the keyframes {spec!r}" if "," in text else repr(spec)
+        listed = part.strip()
+        match = _LISTED.fullmatch(listed)
+        if not match:
+            wrong = f"{listed!r} in the keyframes {spec!r}" if "," in text else repr(spec)
             raise ShotError(f"{wrong} is not a frame number. Use {FORMS}.")
-        frames.add(Fraction(number))
-    return KeyframeSpec("list", listed=tuple(sorted(frames)))
+        strength = float(match[2] or 1)
+        if strength > MAX_STRENGTH:
+            raise ShotError(f"The strength of keyframe {listed!r} is over {MAX_STRENGTH:g}.")
+        strengths[Fraction(match[1])] = strength
+    unlike = tuple((frame, value) for frame, value in sorted(strengths.items()) if value != 1)
+    return KeyframeSpec("list", listed=tuple(sorted(strengths)), strengths=unlike)
 
 
 def choose_frames(

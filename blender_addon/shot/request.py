@@ -7,15 +7,74 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 from .errors import ShotError
+from .timing import ClipTiming, decimal, snap_keyframes
 
 SCHEMA = 1
 MAX_SEED = 2**32 - 1
 MAX_TAKES = 64
 MAX_PROMPT = 4000
+MAX_BLUR = 4
+MAX_TEMPORAL = 4
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What may be asked for beyond prompt, guidance and strength; by itself it asks for nothing.
+
+    ``temporal`` 0 to 4 ties the frames together (Gen-1; 1 is plain guidance); ``blur`` 0 to 4 takes
+    details off depth guides; the guides act from ``start`` to ``end``, shares of the steps;
+    ``prompts`` are (scene frame, prompt): the text changes from one to the next.
+    """
+
+    temporal: float = 1.0
+    blur: int = 0
+    start: float = 0.0
+    end: float = 1.0
+    prompts: tuple[tuple[Fraction, str], ...] = ()
+
+    def check(self, guide: str) -> None:
+        """Raise ShotError where this is out of the request's limits or not for ``guide``."""
+        for frame, text in self.prompts:
+            _check_text(f"prompt at frame {decimal(frame)}", text)
+        _check_number("temporal guidance", self.temporal, 0, MAX_TEMPORAL)
+        _check_number("blur", self.blur, 0, MAX_BLUR)
+        if self.blur and guide != "depth":
+            raise ShotError(
+                f"Blur takes details off depth guides; the guide here is {guide}. Leave it out, or "
+                "lower the strength instead."
+            )
+        _check_number("start of the guides", self.start, 0, 1)
+        _check_number("end of the guides", self.end, 0, 1)
+        if self.start >= self.end:
+            raise ShotError(
+                f"The guides would act from {self.start:g} to {self.end:g} of the steps, which is "
+                "never: set the start before the end."
+            )
+
+    def control(self) -> dict[str, Any]:
+        """What a request's controls hold of this."""
+        return self._asked("blur", "start", "end")
+
+    def sampling(self) -> dict[str, Any]:
+        """What a request's sampling holds of this."""
+        return self._asked("temporal")
+
+    def _asked(self, *names: str) -> dict[str, Any]:
+        # What is as usual stays out: the request is then the one of a time before it could be
+        # asked. An int and a float of one value make one request.
+        usual = {name: getattr(Steering(), name) for name in names}
+        asked = {name: type(value)(getattr(self, name)) for name, value in usual.items()}
+        return {name: value for name, value in asked.items() if value != usual[name]}
+
+
+UNSTEERED = Steering()
 
 
 def seeds_for(seed: int, takes: int) -> list[int]:
@@ -40,21 +99,26 @@ def check_asked(
 
     ``steps`` 1 to 150, ``guidance`` 1 to 30, ``strength`` 0 to 2, texts up to 4000 characters.
     """
-    for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
-        if len(text) > MAX_PROMPT:
-            raise ShotError(
-                f"The {name} has {len(text)} characters: shorten it to {MAX_PROMPT} or fewer."
-            )
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise ShotError(f"The {name} holds bytes that are not UTF-8 text: type it anew.")
-    for name, value, least, most in (
-        ("number of steps", steps, 1, 150),
-        ("guidance", guidance, 1, 30),
-        ("strength", strength, 0, 2),
-    ):
-        # Written so that NaN is refused too.
-        if not least <= value <= most:
-            raise ShotError(f"The {name} is {value}: set it from {least} to {most}.")
+    _check_text("prompt", prompt)
+    _check_text("negative prompt", negative_prompt)
+    _check_number("number of steps", steps, 1, 150)
+    _check_number("guidance", guidance, 1, 30)
+    _check_number("strength", strength, 0, 2)
+
+
+def _check_text(name: str, text: str) -> None:
+    if len(text) > MAX_PROMPT:
+        raise ShotError(
+            f"The {name} has {len(text)} characters: shorten it to {MAX_PROMPT} or fewer."
+        )
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ShotError(f"The {name} holds bytes that are not UTF-8 text: type it anew.")
+
+
+def _check_number(name: str, value: float, least: float, most: float) -> None:
+    # Written so that NaN is refused too.
+    if not least <= value <= most:
+        raise ShotError(f"The {name} is {value}: set it from {least} to {most}.")
 
 
 def build_request(
@@ -66,37 +130,82 @@ def build_request(
     steps: int,
     guidance: float,
     strength: float,
+    strengths: Mapping[Fraction, float] = MappingProxyType({}),
+    steering: Steering = UNSTEERED,
 ) -> dict[str, Any]:
     """Return the request for ``shot``, the result of the guides task.
 
     ``checkpoint`` holds ``name`` and ``sha256`` (or None); ``strength`` (0 to 2) holds for all
-    guides, each keyframe's own is 1. Raises ShotError as ``check_asked``, and when the shot has no
-    guides.
+    guides; a keyframe's own is that of its asked scene frame in ``strengths`` (0 to 2), else 1.
+    Raises ShotError as ``check_asked`` and ``Steering.check``, when the shot has no guides, and
+    for prompts outside the shot or on one clip frame.
     """
     check_asked(prompt, negative_prompt, steps, guidance, strength)
+    for guide in shot["guides"]:
+        steering.check(guide["guide"])
     if not shot["guides"]:
         raise ShotError("The shot has no guides: choose keyframes inside its range.")
+    own = _own_strengths(shot["keyframes"], strengths) if strengths else {}
     keyframes: dict[str, list[dict[str, Any]]] = {}
     for guide in sorted(shot["guides"], key=lambda guide: guide["clip_frame"]):
         keyframes.setdefault(guide["guide"], []).append(
-            {"clip_frame": guide["clip_frame"], "sha256": guide["sha256"], "strength": 1.0}
+            {
+                "clip_frame": guide["clip_frame"],
+                "sha256": guide["sha256"],
+                "strength": own.get(guide["clip_frame"], 1.0),
+            }
         )
     clip = shot["shot"]["clip"]
+    prompts = _snapped_prompts(shot["shot"], steering) if steering.prompts else []
     return {
         "schema": SCHEMA,
         "prompt": prompt,
         "negative_prompt": negative_prompt,
+        **({"prompts": prompts} if prompts else {}),
         "checkpoint": {"name": checkpoint["name"], "sha256": checkpoint["sha256"]},
         "loras": [],
         "clip": {name: clip[name] for name in ("frames", "fps", "width", "height")},
         "controls": [
-            {"guide": guide, "strength": float(strength), "keyframes": keyed}
+            {"guide": guide, "strength": float(strength), "keyframes": keyed, **steering.control()}
             for guide, keyed in keyframes.items()
         ],
-        "sampling": {"steps": steps, "guidance": float(guidance)},
+        "sampling": {"steps": steps, "guidance": float(guidance), **steering.sampling()},
         "seeds": list(seeds),
         "shot": {**shot["shot"], "depth": shot["depth"]},
     }
+
+
+def _own_strengths(
+    keyframes: list[dict[str, Any]], strengths: Mapping[Fraction, float]
+) -> dict[int, float]:
+    return {
+        keyframe["clip_frame"]: strengths.get(Fraction(keyframe["asked"]), 1.0)
+        for keyframe in keyframes
+        if keyframe["kept"]
+    }
+
+
+def _snapped_prompts(shot: dict[str, Any], steering: Steering) -> list[dict[str, Any]]:
+    clip = shot["clip"]
+    timing = ClipTiming(
+        shot["start"],
+        shot["end"],
+        Fraction(shot["scene_fps"]),
+        clip["frames"],
+        Fraction(clip["fps"]),
+    )
+    texts = dict(steering.prompts)
+    snapped = snap_keyframes(list(texts), timing)
+    for one in snapped:
+        if not one.kept:
+            raise ShotError(
+                f"The prompt at frame {decimal(one.asked)} shares its clip frame with another one "
+                "that is nearer: move it, or leave it out."
+            )
+    return [
+        {"clip_frame": one.clip_frame, "prompt": texts[one.asked]}
+        for one in sorted(snapped, key=lambda one: one.clip_frame)
+    ]
 
 
 def canonical_json(obj: Any) -> bytes:

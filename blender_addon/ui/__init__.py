@@ -2,12 +2,32 @@
 
 import bpy
 
-from . import operators, panel, preferences, properties, session
+from . import (
+    keyframe_list,
+    keyframe_operators,
+    lists,
+    operators,
+    panel,
+    preferences_operators,
+    previews,
+    properties,
+    session,
+    status_bar,
+    take_index,
+    take_operators,
+    user_presets,
+)
 
 _CLASSES: tuple[type, ...] = (
+    keyframe_list.AnimaticGuideFrame,
+    keyframe_list.ANIMATIC_UL_guide_frames,
     properties.AnimaticSettings,
-    preferences.AnimaticPreferences,
+    *preferences_operators.CLASSES,
     *operators.CLASSES,
+    *keyframe_operators.CLASSES,
+    *lists.CLASSES,
+    *take_operators.CLASSES,
+    *user_presets.CLASSES,
     *panel.CLASSES,
 )
 
@@ -17,12 +37,22 @@ def register() -> None:
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
     bpy.types.Scene.animatic = bpy.props.PointerProperty(type=properties.AnimaticSettings)
+    bpy.types.WindowManager.animatic = bpy.props.PointerProperty(type=lists.AnimaticLists)
+    previews.register()
     session.register()
+    preferences_operators.register()
+    take_index.register()
+    status_bar.register()
 
 
 def unregister() -> None:
     """End a running job, then take back all that ``register`` added."""
+    status_bar.unregister()
+    take_index.unregister()
     session.unregister()
+    preferences_operators.unregister()
+    previews.unregister()
+    del bpy.types.WindowManager.animatic
     del bpy.types.Scene.animatic
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

@@ -1,9 +1,8 @@
-"""One generation in a thread of its own, and what the panel shows of it. No bpy."""
+"""One run in a thread of its own, and what the panel shows of it. No bpy."""
 
 from __future__ import annotations
 
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Protocol
 
 from ..errors import AnimaticError, Cancelled
 from ..link.generate import Outcome
+from .time_left import TimeLeft
 
 PHASES = {
     "guides": "Rendering guides",
@@ -47,17 +47,26 @@ class Status:
     """What the panel reads; written on the main thread only.
 
     ``phase`` and ``detail`` say in few words what is going on, ``fraction`` is that of the phase,
-    0 to 1; ``message`` is a sentence about the last result, ``notes`` are more of them, ``folder``
-    is the last take's.
+    0 to 1, ``left`` how long it will take; ``message`` is a sentence about the last result,
+    ``notes`` are more of them, ``folder`` is the last take's.
     """
 
     state: State = State.IDLE
     phase: str = ""
     detail: str = ""
+    left: str = ""
     fraction: float = 0.0
     message: str = ""
     notes: list[str] = field(default_factory=list)
     folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The clip so far: a JPEG with its ``frames`` from left to right in rows of eight."""
+
+    jpeg: bytes
+    frames: int
 
 
 class Runs(Protocol):
@@ -69,14 +78,16 @@ class Runs(Protocol):
 
 
 class Job:
-    """Runs a generation; ``scratch`` (the saved copy lies there) is removed when it is over."""
+    """Runs a generation; ``release`` is called when it is over (the saved copy goes then)."""
 
-    def __init__(self, generation: Runs, scratch: tempfile.TemporaryDirectory) -> None:
-        self.status = Status(State.RUNNING, "Saving a copy")
+    def __init__(self, generation: Runs, release: Callable[[], None]) -> None:
+        self.status = Status(State.RUNNING, "Beginning")
         self.outcome: Outcome | None = None
         self.seconds = 0.0
+        self._preview: Preview | None = None
         self._generation = generation
-        self._scratch = scratch
+        self._release = release
+        self._time_left = TimeLeft()
         self._events: queue.SimpleQueue[dict] = queue.SimpleQueue()
         self._error: AnimaticError | None = None
         self._thread = threading.Thread(target=self._run, name="animatic", daemon=True)
@@ -111,20 +122,34 @@ class Job:
             if "phase" in event:
                 self._show(event)
                 changed = True
+            elif "preview" in event:
+                self._preview = Preview(event["preview"], event["frames"])
+        left = self._time_left.text(time.monotonic())
+        if left != self.status.left:
+            self.status.left, changed = left, True
         if not alive and self.status.state.busy:
             self._settle()
             changed = True
         return changed
 
+    def take_preview(self) -> Preview | None:
+        """The newest preview, once."""
+        preview, self._preview = self._preview, None
+        return preview
+
     def _run(self) -> None:
         began = time.monotonic()
         try:
-            self.outcome = self._generation.run(self._events.put)
+            self.outcome = self._generation.run(self._tell)
         except AnimaticError as error:
             self._error = error
         finally:
             self.seconds = time.monotonic() - began
-            self._scratch.cleanup()
+            self._release()
+
+    def _tell(self, event: dict) -> None:
+        # Timed here: the main thread may take it in late.
+        self._events.put({**event, "at": time.monotonic()})
 
     def _show(self, event: dict) -> None:
         done, of = event.get("done", 0), event.get("of", 0)
@@ -135,13 +160,14 @@ class Job:
         # The guides count in their own words ("depth 1 of 3"); once is enough.
         self.status.detail = "" if counted in text else text[:1].upper() + text[1:]
         self.status.fraction = min(1.0, done / of) if of else 0.0
+        if event["phase"] == "sampling" and "takes" in event:
+            self._time_left.step(event["take"], event["takes"], done, of, event["at"])
 
     def _settle(self) -> None:
         status = self.status
+        status.left = ""
         if self.outcome is not None:
-            status.state, status.folder = State.DONE, self.outcome.out
-            takes = len(self.outcome.takes)
-            status.message = f"{takes} take{'s' if takes != 1 else ''} in {self.seconds:.0f} s."
+            status.state = State.DONE
         elif isinstance(self._error, Cancelled):
             status.state, status.message = State.CANCELLED, str(self._error)
         elif self._error is not None:

@@ -5,17 +5,12 @@ from functools import lru_cache
 
 import bpy
 
-from . import session
+from . import panel_guides, panel_look, panel_shots, panel_takes, previews, session
 from .job import State, Status
+from .panel_parts import Tab
 
 
-class _Tab:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "Animatic"
-
-
-class ANIMATIC_PT_shot(_Tab, bpy.types.Panel):
+class ANIMATIC_PT_shot(Tab, bpy.types.Panel):
     """Prompt, Generate and what became of it."""
 
     bl_label = "Animatic"
@@ -26,6 +21,9 @@ class ANIMATIC_PT_shot(_Tab, bpy.types.Panel):
         row = layout.row()
         if scene.camera is not None:
             row.label(text=scene.camera.name, icon="OUTLINER_OB_CAMERA")
+            span = row.row()
+            span.alignment = "RIGHT"
+            span.label(text=context.window_manager.animatic.span)
         else:
             row.label(text="No active camera", icon="ERROR")
         column = layout.column(align=True)
@@ -41,54 +39,24 @@ class ANIMATIC_PT_shot(_Tab, bpy.types.Panel):
         _draw_result(layout, shown, context)
 
 
-class ANIMATIC_PT_guides(_Tab, bpy.types.Panel):
-    """Which guide, at which frames."""
-
-    bl_label = "Guide Frames"
-    bl_parent_id = "ANIMATIC_PT_shot"
-
-    def draw(self, context: bpy.types.Context) -> None:
-        """The kind of guide and the choice of frames, with the choice's own field below it."""
-        settings = context.scene.animatic
-        column = _split_column(self.layout)
-        column.prop(settings, "guide")
-        column.prop(settings, "keyframes")
-        if settings.keyframes == "every":
-            column.prop(settings, "keyframes_step")
-        elif settings.keyframes == "list":
-            column.prop(settings, "keyframes_list")
-
-
-class ANIMATIC_PT_takes(_Tab, bpy.types.Panel):
-    """Model, seed and number of takes."""
-
-    bl_label = "Takes"
-    bl_parent_id = "ANIMATIC_PT_shot"
-
-    def draw(self, context: bpy.types.Context) -> None:
-        """Three fields."""
-        settings = context.scene.animatic
-        column = _split_column(self.layout)
-        column.prop(settings, "model")
-        column.prop(settings, "seed")
-        column.prop(settings, "takes", text="Number")
-
-
-def _split_column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
-    layout.use_property_split = True
-    layout.use_property_decorate = False  # these settings are not animated
-    return layout.column()
-
-
 def _draw_progress(layout: bpy.types.UILayout, shown: Status) -> None:
     cancelling = shown.state is State.CANCELLING
+    title, number, total = session.position()
+    if total > 1:
+        layout.label(text=f"{title}, shot {number} of {total}", icon="SEQUENCE")
     column = layout.column(align=True)
     row = column.row(align=True)
     row.scale_y = 1.4
     row.progress(factor=shown.fraction, text="Cancelling" if cancelling else shown.phase)
     row.operator("animatic.cancel", text="", icon="X")
-    if shown.detail and not cancelling:
-        column.label(text=shown.detail)
+    if cancelling:
+        return
+    told = ", ".join(part for part in (shown.detail, shown.left) if part)
+    if told:
+        column.label(text=told[:1].upper() + told[1:])
+    if previews.has_clip():
+        layout.template_icon(icon_value=previews.icon(), scale=6)
+        layout.operator("animatic.show_preview", icon="IMAGE_DATA")
 
 
 def _draw_result(layout: bpy.types.UILayout, shown: Status, context: bpy.types.Context) -> None:
@@ -119,4 +87,10 @@ def _lines(text: str, columns: int) -> tuple[str, ...]:
     return tuple(line for part in text.splitlines() for line in textwrap.wrap(part, columns))
 
 
-CLASSES = (ANIMATIC_PT_shot, ANIMATIC_PT_guides, ANIMATIC_PT_takes)
+CLASSES = (
+    ANIMATIC_PT_shot,
+    *panel_guides.CLASSES,
+    *panel_look.CLASSES,
+    *panel_takes.CLASSES,
+    *panel_shots.CLASSES,
+)

@@ -4,6 +4,9 @@ import bpy
 
 from ..errors import AnimaticError
 from ..link.catalogue import list_checkpoints
+from .keyframe_list import AnimaticGuideFrame, go_to_active
+from .preferences import model_folders, preferences
+from .presets import NO_LOOK, look_items, quality_items
 
 # No postponed annotations here: Blender reads them as the properties themselves.
 
@@ -30,36 +33,17 @@ _GUIDES = (
         2,
     ),
 )
-_KEYFRAMES = (
-    (
-        "camera",
-        "Camera Keys",
-        "Frames where the camera, its lens, its parents or what it follows are keyed",
-        "OUTLINER_OB_CAMERA",
-        0,
-    ),
-    ("objects", "Object Keys", "Frames where the objects of the scene are keyed", "OBJECT_DATA", 1),
-    ("markers", "Markers", "Frames that carry a timeline marker", "MARKER_HLT", 2),
-    ("every", "Every", "A frame at a regular distance, from the first one on", "KEYFRAME", 3),
-    (
-        "all",
-        "All",
-        "Every frame of the video: the picture is held from first to last",
-        "KEYFRAME_HLT",
-        4,
-    ),
-    ("list", "My Own", "The frames that you type", "GREASEPENCIL", 5),
-)
 
 
 def _suggest_models(
-    _settings: "AnimaticSettings", _context: bpy.types.Context, text: str
+    _settings: "AnimaticSettings", context: bpy.types.Context, text: str
 ) -> list[str]:
     # Called when the artist opens the field, not on every redraw: reading the cards is allowed.
     try:
-        names = [checkpoint.name for checkpoint in list_checkpoints([])]
+        found = list_checkpoints(model_folders(preferences(context)))
     except AnimaticError:
         return []  # a damaged card must not stop the typing; Generate says which one it is
+    names = [checkpoint.name for checkpoint in found]
     return [name for name in names if text.lower() in name.lower()]
 
 
@@ -82,26 +66,15 @@ class AnimaticSettings(bpy.types.PropertyGroup):
         items=_GUIDES,
         default="depth",
     )
-    keyframes: bpy.props.EnumProperty(
-        name="Frames",
-        description=(
-            "At which frames your blockout holds the video. "
-            "Between them the model finds the motion by itself"
-        ),
-        items=_KEYFRAMES,
-        default="camera",
+    guide_frames: bpy.props.CollectionProperty(
+        name="Guide Frames",
+        description="Where your blockout holds the video; between, the model finds the motion",
+        type=AnimaticGuideFrame,
     )
-    keyframes_step: bpy.props.IntProperty(
-        name="Step",
-        description="Distance between guide frames, in frames of the scene",
-        default=12,
-        min=1,
-        soft_max=48,
-    )
-    keyframes_list: bpy.props.StringProperty(
-        name="At",
-        description="Scene frames with commas between them, for example 1, 12, 24",
-        default="1, 12, 24",
+    guide_frames_index: bpy.props.IntProperty(
+        name="Guide Frame",
+        description="Click a guide frame to go there",
+        update=go_to_active,
     )
     model: bpy.props.StringProperty(
         name="Model",
@@ -109,6 +82,32 @@ class AnimaticSettings(bpy.types.PropertyGroup):
         default="blockout-mini",
         search=_suggest_models,
         search_options={"SORT", "SUGGESTION"},
+    )
+    look: bpy.props.EnumProperty(
+        name="Style",
+        description="A style: its words are added to your prompt",
+        items=look_items(),
+        default=NO_LOOK,
+    )
+    quality: bpy.props.EnumProperty(
+        name="Quality",
+        description="How much time each take gets. Draft while you look for the shot",
+        items=quality_items(),
+        default="standard",
+    )
+    strength: bpy.props.FloatProperty(
+        name="Strength",
+        description=(
+            "How strongly the picture follows all guides. Lower lets the model bend the shapes "
+            "of your blockout; 0 leaves the prompt alone"
+        ),
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        soft_max=1.5,
+        precision=2,
+        step=5,
+        subtype="FACTOR",
     )
     seed: bpy.props.IntProperty(
         name="Seed",
@@ -124,11 +123,48 @@ class AnimaticSettings(bpy.types.PropertyGroup):
         max=64,
         soft_max=8,
     )
-
-    def keyframes_text(self) -> str:
-        """The choice of guide frames as the command line spells it."""
-        if self.keyframes == "every":
-            return f"every:{self.keyframes_step}"
-        if self.keyframes == "list":
-            return self.keyframes_list
-        return self.keyframes
+    use_steps: bpy.props.BoolProperty(
+        name="Steps", description="Set the number of steps by hand in place of the quality's"
+    )
+    steps: bpy.props.IntProperty(
+        name="Steps",
+        description="Sampling steps: more take longer and give steadier detail",
+        default=20,
+        min=1,
+        max=150,
+        soft_max=60,
+    )
+    use_guidance: bpy.props.BoolProperty(
+        name="Guidance", description="Set the guidance by hand in place of the model's"
+    )
+    guidance: bpy.props.FloatProperty(
+        name="Guidance",
+        description=(
+            "How literally the prompt is taken. Low looks natural but may leave things out; "
+            "high follows every word, with harsh contrast and colours"
+        ),
+        default=7.5,
+        min=1.0,
+        max=30.0,
+        soft_max=15.0,
+        precision=1,
+    )
+    use_frames: bpy.props.BoolProperty(
+        name="Frames", description="Make fewer frames than the model can: quicker, less smooth"
+    )
+    frames: bpy.props.IntProperty(
+        name="Frames",
+        description="Number of frames that the model makes for the shot",
+        default=16,
+        min=1,
+        max=32,
+    )
+    use_range: bpy.props.BoolProperty(
+        name="Range", description="Make only a part of the shot that is on screen"
+    )
+    range_start: bpy.props.IntProperty(
+        name="Start", description="First scene frame of the video", default=1
+    )
+    range_end: bpy.props.IntProperty(
+        name="End", description="Last scene frame of the video", default=48
+    )

@@ -34,7 +34,7 @@ def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> 
         "presets",
     }
     assert {"blender_addon/scene/child.py", "server/__main__.py"} <= set(names)
-    assert not [name for name in names if "__pycache__" in name or "training" in name]
+    assert not [name for name in names if "__pycache__" in name or "engine/training" in name]
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,12 @@ def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> 
         "registers_twice.py",
         "draws.py",
         "generates.py",
+        "guide_frames.py",
         "is_interrupted.py",
+        "looks.py",
+        "pictures.py",
         "places_strips.py",
+        "takes.py",
     ],
 )
 def test_in_a_fresh_profile(script: str, run_inside: Callable[..., str]) -> None:

@@ -25,6 +25,12 @@ def test_lists_are_sorted_and_each_frame_is_taken_once():
     assert spec.listed == (Fraction(-3), Fraction(1), Fraction(25, 2), Fraction(24))
 
 
+def test_a_listed_frame_may_have_a_strength():
+    spec = parse_keyframes("24@0.5, 1, 12.5@1")
+    assert spec.listed == (Fraction(1), Fraction(25, 2), Fraction(24))
+    assert spec.strengths == ((Fraction(24), 0.5),)
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
@@ -34,6 +40,8 @@ def test_lists_are_sorted_and_each_frame_is_taken_once():
         ("1/2", "every:N"),
         ("1e3", "1e3"),
         ("", "No keyframes"),
+        ("1@", "'1@'"),
+        ("1@2.5", "over 2"),
         ("every:0", "from 1 on"),
         ("every:x", "every:8"),
         ("every", "every:8"),

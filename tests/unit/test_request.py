@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import animatic
@@ -67,6 +68,12 @@ def test_a_request_holds_to_the_schema_and_names_no_path():
     assert "/" not in json.dumps({**request, "shot": None})
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.validate(request, json.loads(SCHEMA.read_text()))
+
+
+def test_a_keyframe_has_the_strength_of_the_frame_that_was_asked_for():
+    strengths = {Fraction(25, 2): 0.5, Fraction(2): 0.1}  # frame 2 is left out
+    request = build_request(SHOT, **ASKED, strengths=strengths)
+    assert [k["strength"] for k in request["controls"][0]["keyframes"]] == [1.0, 0.5]
 
 
 def test_the_hash_is_of_the_content_and_survives_the_disk():

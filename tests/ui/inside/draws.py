@@ -5,38 +5,52 @@ from types import SimpleNamespace
 import bpy
 import harness
 
+PROP = ("data", "property")
 ICONS = set(bpy.types.UILayout.bl_rna.functions["prop"].parameters["icon"].enum_items.keys())
 
 
 class Layout:
-    """Takes the calls of a draw function and checks their names."""
+    """Takes the calls of a draw function; checks names, icons and options against Blender's own."""
 
     def __init__(self, seen: list[str]) -> None:
         self.seen = seen
 
-    def _part(self, **_options) -> "Layout":
+    def __getattr__(self, name: str):
+        function = bpy.types.UILayout.bl_rna.functions[name]
+
+        def call(*arguments, **options):
+            parameters = [each for each in function.parameters if not each.is_output]
+            given = dict(zip([each.identifier for each in parameters], arguments, strict=False))
+            given |= options
+            assert set(given) <= {each.identifier for each in parameters}, (name, given)
+            assert given.get("icon", "NONE") in ICONS, given["icon"]
+            return self._take(name, given)
+
+        return call
+
+    def _take(self, name: str, given: dict):
+        if name.startswith("operator"):
+            group, _, operator = given["operator"].partition(".")
+            assert operator in dir(getattr(bpy.ops, group)), given
+            self.seen.append(given["operator"])
+            return SimpleNamespace()  # the operator's properties
+        if name in ("prop", "prop_search", "template_list"):
+            data, prop = (
+                given[key] for key in (("dataptr", "propname") if "dataptr" in given else PROP)
+            )
+            assert prop in data.bl_rna.properties, prop
+            self.seen.append(prop)
+            if name == "template_list":
+                assert given["active_propname"] in given["active_dataptr"].bl_rna.properties
+                kind = getattr(bpy.types, given["listtype_name"])
+                for item in getattr(data, prop):
+                    kind.draw_item(None, None, self, data, item, 0, None, "")
+            return None
+        if name == "progress":
+            assert 0 <= given["factor"] <= 1
+        if given.get("text"):
+            self.seen.append(given["text"])
         return Layout(self.seen)
-
-    row = column = box = split = _part
-
-    def prop(self, data, name: str, *, icon: str = "NONE", text=None, placeholder="") -> None:
-        assert name in data.bl_rna.properties, name
-        assert icon in ICONS, icon
-        self.seen.append(name)
-
-    def operator(self, name: str, *, icon: str = "NONE", text=None) -> None:
-        group, _, operator = name.partition(".")
-        assert operator in dir(getattr(bpy.ops, group)), name
-        assert icon in ICONS, icon
-        self.seen.append(name)
-
-    def label(self, *, text: str, icon: str = "NONE") -> None:
-        assert icon in ICONS, icon
-        self.seen.append(text)
-
-    def progress(self, *, factor: float, text: str) -> None:
-        assert 0 <= factor <= 1
-        self.seen.append(text)
 
 
 def draw(cls: type, context) -> list[str]:
@@ -46,28 +60,35 @@ def draw(cls: type, context) -> list[str]:
 
 
 with harness.extension() as session:
-    import importlib
-
-    panel = importlib.import_module(f"{harness.MODULE}.blender_addon.ui.panel")
-    job = importlib.import_module(f"{harness.MODULE}.blender_addon.ui.job")
+    panel, job = harness.module("ui.panel"), harness.module("ui.job")
     harness.save_scene("draws.blend")
     context = SimpleNamespace(
         scene=bpy.context.scene,
         preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),  # 0 without a window
         region=SimpleNamespace(width=280),
+        window_manager=bpy.context.window_manager,
     )
     settings = bpy.context.scene.animatic
-    for group in ("guide", "keyframes"):
-        for item in settings.bl_rna.properties[group].enum_items:
-            assert item.icon in ICONS, item.icon
+    for item in settings.bl_rna.properties["guide"].enum_items:
+        assert item.icon in ICONS, item.icon
     for cls in panel.CLASSES:
         assert cls.is_registered
-        for choice in ("camera", "every", "list"):
-            settings.keyframes = choice
-            assert draw(cls, context)
+        assert draw(cls, context)
+    # with rows in every list, and what a preview of the guides has found
+    bpy.ops.animatic.guide_frame_add()
+    lists = bpy.context.window_manager.animatic
+    for rows in (lists.takes, lists.shots):
+        rows.add().name = "Wide"
+    lists.shots[0].takes = 2
+    report = harness.module("ui.guides_report")
+    report.remember({"depth": {"near": 2.0, "far": 31.4159}})
+    drawn = [word for cls in panel.CLASSES for word in draw(cls, context)]
+    assert {"Near 2 m", "Far 31.4 m", "takes", "shots", "animatic.take_pick"} <= set(drawn), drawn
     main = panel.CLASSES[0]
     assert "animatic.generate" in draw(main, context)
-    session._session.status = job.Status(job.State.RUNNING, "Sampling 3 of 20", 0.15)
+    session._session.status = job.Status(
+        job.State.RUNNING, "Sampling 3 of 20", left="about 10 s left"
+    )
     seen = draw(main, context)
     assert "Sampling 3 of 20" in seen
     assert "animatic.cancel" in seen
@@ -77,9 +98,4 @@ with harness.extension() as session:
     assert sentence in " ".join(draw(main, context))
     bpy.context.scene.camera = None
     assert "No active camera" in draw(main, context)
-    shown = bpy.context.preferences.addons[harness.MODULE].preferences
-    seen = []
-    layout = Layout(seen)
-    type(shown).draw(SimpleNamespace(layout=layout, bl_rna=shown.bl_rna), bpy.context)
-    assert seen == ["engine_python", "blender", "output"]
 print("DONE")

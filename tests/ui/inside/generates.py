@@ -5,14 +5,7 @@ import harness
 from harness import FakeGeneration, refusal
 
 with harness.extension() as session:
-    placed = []
-    session.Generation = FakeGeneration
-
-    def place_takes(scene, shot, takes):
-        placed.append((scene.name, takes))
-        return scene, []
-
-    session.place_takes = place_takes
+    placed = harness.fake_generation()
     FakeGeneration.run_now = FakeGeneration.run
 
     def run_at_once(self, on_event):
@@ -35,8 +28,9 @@ with harness.extension() as session:
     on_disk = path.read_bytes()
     bpy.context.scene.camera.location.x = 3.0  # not saved by the artist
     scene = bpy.context.scene
-    scene.animatic.keyframes = "every"
-    scene.animatic.keyframes_step = 5
+    bpy.ops.animatic.guide_frames_fill(source="every", step=10)
+    scene.animatic.guide_frames[0].strength = 0.5
+    scene.animatic.guide_frames[2].enabled = False
     bpy.ops.ed.undo_push(message="something of the artist's")
     dirty = bpy.data.is_dirty
     assert bpy.ops.animatic.generate() == {"FINISHED"}
@@ -48,7 +42,7 @@ with harness.extension() as session:
     assert asked.out == harness.SCRATCH / "animatic" / "shot_001"
     assert (asked.prompt, asked.keyframes, asked.guide) == (
         "a red cube on sand",
-        "every:5",
+        "1@0.5,11@1",
         "depth",
     )
     assert (asked.scene, asked.shot) == ("Scene", "Scene")
@@ -59,8 +53,33 @@ with harness.extension() as session:
     assert session.status().state.value == "done"
     assert session.status().message == "1 take in 0 s."
 
+    # what the look, the quality and the numbers under Expert come to
+    scene = bpy.context.scene
+    scene.animatic.look, scene.animatic.quality = "golden_hour", "draft"
+    scene.animatic.use_guidance, scene.animatic.guidance = True, 4.0
+    scene.animatic.use_range, scene.animatic.range_start, scene.animatic.range_end = True, 3, 12
+    bpy.ops.animatic.generate()
+    asked = FakeGeneration.made[-1].settings
+    assert asked.prompt.startswith("a red cube on sand, at sunset"), asked.prompt
+    assert (asked.steps, asked.steps_factor, asked.guidance) == (None, 0.4, 4.0)
+    assert (asked.range, asked.keyframes) == ((3, 12), "11@1")
+    scene.animatic.range_end = 2
+    assert "swap the two numbers" in refusal()
+    scene.animatic.use_range = False
+
+    # guides alone: no prompt is needed, and nothing is left beside the file
+    scene.animatic.prompt = ""
+    before = sorted(harness.SCRATCH.iterdir())
+    bpy.ops.animatic.preview_guides()
+    asked = FakeGeneration.made[-1].settings
+    assert asked.guides_only
+    assert asked.out.is_relative_to(bpy.app.tempdir)
+    assert sorted(harness.SCRATCH.iterdir()) == before
+    assert session.status().message == "0 guides in 0 s."
+    scene.animatic.prompt = "a red cube on sand"
+
     # the next take gets the next number; an earlier folder is never touched
-    asked.out.mkdir(parents=True)
+    (harness.SCRATCH / "animatic" / "shot_001").mkdir(parents=True)
     bpy.ops.animatic.generate()
     assert FakeGeneration.made[-1].settings.out.name == "shot_002"
 
@@ -72,8 +91,18 @@ with harness.extension() as session:
     bpy.ops.animatic.generate()
     assert FakeGeneration.made[-1].settings.shot == "Close"
 
+    # all shots, one after another, each into a folder of its own, from one saved copy
+    before = len(FakeGeneration.made)
+    bpy.ops.animatic.generate_all()
+    made = [each.settings for each in FakeGeneration.made[before:]]
+    assert [each.shot for each in made] == ["Wide", "Close"]
+    assert [each.keyframes for each in made] == ["1@0.5,11@1", "camera"]
+    assert len({each.out for each in made}) == 2
+    assert len({each.blend for each in made}) == 1
+    assert not made[0].blend.parent.exists(), "the saved copy was left behind"
+
     # an error of the engine's is the operator's error, in its own words
-    errors = __import__(f"{harness.MODULE}.blender_addon.errors", fromlist=["AnimaticError"])
+    errors = harness.module("errors")
     FakeGeneration.fails_with = errors.AnimaticError("The engine has ended.")
     assert "The engine has ended." in refusal()
     assert session.status().message == "The engine has ended."

@@ -8,16 +8,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import addon_utils
 import bpy
+import numpy
 
 MODULE = "bl_ext.user_default.animatic"
 ZIP, SCRATCH = sys.argv[1], Path(sys.argv[2])
 
 
-SHOT = {"shot": {"note": ""}, "keyframes": [], "warnings": []}  # of the guides task, what is read
+# Of the result of the guides task, what is read.
+SHOT = {"shot": {"note": "", "name": "Scene"}, "keyframes": [], "guides": []} | {
+    "warnings": [],
+    "depth": None,
+}
 
 
 def install() -> None:
@@ -38,13 +43,39 @@ def disable() -> None:
     addon_utils.disable(MODULE, default_set=True)
 
 
+def module(name: str) -> ModuleType:
+    """A module of the enabled extension, below ``blender_addon``."""
+    return importlib.import_module(f"{MODULE}.blender_addon.{name}")
+
+
+def fake_generation() -> list[tuple]:
+    """Let FakeGeneration stand in for the real one, and strips only be noted; returns the notes."""
+    placed: list[tuple] = []
+
+    def place_takes(scene, shot, takes):
+        placed.append((scene.name, takes))
+        return scene, [SimpleNamespace() for _ in takes]
+
+    module("ui.runs").Generation = FakeGeneration
+    module("ui.conclude").place_takes = place_takes
+    return placed
+
+
+def begin() -> FakeGeneration | None:
+    """Press Generate as the panel does, which returns at once; returns the fake, if any."""
+    scene = bpy.context.scene
+    target = module("ui.asked").current_target(scene)
+    module("ui.session").start(module("ui.runs").plan_takes(bpy.context, [target]))
+    return FakeGeneration.made[-1] if FakeGeneration.made else None
+
+
 @contextmanager
 def extension() -> Iterator[ModuleType]:
     """Have it enabled; yields its session module. Some Blenders hang at exit without the end."""
     install()
     enable()
     try:
-        yield importlib.import_module(f"{MODULE}.blender_addon.ui.session")
+        yield module("ui.session")
     finally:
         disable()
 
@@ -64,10 +95,10 @@ def save_scene(name: str) -> Path:
     return path
 
 
-def refusal() -> str:
-    """Press Generate, which must be refused; return the words."""
+def refusal(name: str = "generate", **options: object) -> str:
+    """Press a button of ours, which must be refused; return the words."""
     try:
-        bpy.ops.animatic.generate()
+        getattr(bpy.ops.animatic, name)(**options)
     except RuntimeError as error:
         return str(error)
     raise AssertionError("it was not refused")
@@ -89,8 +120,7 @@ class FakeGeneration:
         self.let_go.set()
 
     def run(self, on_event):
-        generate = importlib.import_module(f"{MODULE}.blender_addon.link.generate")
-        errors = importlib.import_module(f"{MODULE}.blender_addon.errors")
+        generate, errors = module("link.generate"), module("errors")
         self.saw_copy = self.settings.blend.is_file()
         on_event({"phase": "sampling", "done": 3, "of": 20, "text": ""})
         assert self.let_go.wait(30)
@@ -98,4 +128,10 @@ class FakeGeneration:
             raise errors.Cancelled
         if self.fails_with is not None:
             raise self.fails_with
+        if self.settings.guides_only:
+            guides = self.settings.out / "guides"
+            guides.mkdir(parents=True)
+            module("shot.png").write_png(
+                guides / "contact_sheet.png", numpy.zeros((8, 8, 3), numpy.uint8)
+            )
         return generate.Outcome(self.settings.out, shot=SHOT, takes=[{}])

@@ -16,17 +16,15 @@ def pump_until_over(session) -> None:
 
 
 def begin(session) -> FakeGeneration:
-    session.start(bpy.context)
+    made = harness.begin()
     assert bpy.app.timers.is_registered(session._tick)
     assert session.busy()
     assert not bpy.ops.animatic.generate.poll(), "a second job at the same time"
-    return FakeGeneration.made[-1]
+    return made
 
 
 with harness.extension() as session:
-    session.Generation = FakeGeneration
-    placed = []
-    session.place_takes = lambda scene, *rest: placed.append(scene.name) or (scene, [])
+    placed = harness.fake_generation()
     path = harness.save_scene("shot.blend")
 
     # progress reaches the status, the strip is placed at the end
@@ -42,7 +40,7 @@ with harness.extension() as session:
     assert bpy.context.scene.frame_end == 24
     made.let_go.set()
     pump_until_over(session)
-    assert placed == ["Scene"]
+    assert [scene for scene, _ in placed] == ["Scene"]
     assert session.status().state.value == "done"
 
     # cancelled by the artist
@@ -60,7 +58,7 @@ with harness.extension() as session:
     assert session.busy()
     made.let_go.set()
     pump_until_over(session)
-    assert placed == ["Scene"]
+    assert [scene for scene, _ in placed] == ["Scene"]
     assert "no longer open" in session.status().notes[0]
 
     # a fault of ours must not leave the panel busy for ever

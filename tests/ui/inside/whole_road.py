@@ -47,7 +47,7 @@ with harness.extension() as session:
     assert (Path(bpy.path.abspath(strips[0].directory)) / strips[0].elements[-1].filename).is_file()
     assert not processes()
 
-    session.start(bpy.context)
+    harness.begin()
     ends = time.monotonic() + 90
     while not session.status().phase.startswith("Sampling"):
         session._tick()

@@ -1,0 +1,169 @@
+"""What the artist asks for: the shot on screen, how the clip lies on it, settings for a run."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import bpy
+
+from ..errors import AnimaticError
+from ..link.catalogue import Checkpoint, find_checkpoint
+from ..link.generate import GenerateSettings
+from ..scene.shots import Shot, find_shots
+from ..shot.timing import ClipTiming, plan_clip, scene_rate
+from .keyframe_list import keyframes_text
+from .output_folder import next_folder, run_folders
+from .preferences import ADDON, host, preferences
+from .presets import QUALITIES, with_look
+
+
+def shots_of(scene: bpy.types.Scene) -> list[Shot]:
+    """The shots of ``scene``; AnimaticError when it has no camera."""
+    shots = find_shots(scene)
+    if not shots:
+        raise AnimaticError(
+            "The scene has no camera: add one and make it the active camera (Ctrl Numpad 0)."
+        )
+    return shots
+
+
+@dataclass(frozen=True)
+class Target:
+    """A shot to make: its ``number`` in the scene from 1, and whether only a part is asked for."""
+
+    shot: Shot
+    number: int
+    cut: bool = False
+
+
+def all_targets(scene: bpy.types.Scene) -> list[Target]:
+    """Every shot of the scene, whole. Raises AnimaticError with a sentence."""
+    return [Target(shot, number) for number, shot in enumerate(shots_of(scene), start=1)]
+
+
+def current_target(scene: bpy.types.Scene) -> Target:
+    """The shot on screen (with camera markers there are several), cut to the Range if it is used.
+
+    Raises AnimaticError with a sentence.
+    """
+    targets = all_targets(scene)
+    frame, settings = scene.frame_current, scene.animatic
+    on_screen = (each for each in targets if each.shot.start <= frame <= each.shot.end)
+    target = next(on_screen, targets[0])
+    if not settings.use_range:
+        return target
+    start, end = settings.range_start, settings.range_end
+    if end < start:
+        raise AnimaticError(
+            f"The Range under Expert ends at frame {end}, before its start at {start}: "
+            "swap the two numbers."
+        )
+    return Target(replace(target.shot, start=start, end=end), target.number, cut=True)
+
+
+def current_shot(scene: bpy.types.Scene) -> Shot:
+    """The shot of ``current_target``."""
+    return current_target(scene).shot
+
+
+def find_model(model: str) -> Checkpoint:
+    """The model of this name, or folder: on this machine, else as the engine describes it.
+
+    Raises AnimaticError where there is none.
+    """
+    tools = host(bpy.context)
+    try:
+        return find_checkpoint(model, list(tools.models))
+    except AnimaticError:
+        return tools.find(model)
+
+
+def shot_timing(scene: bpy.types.Scene, shot: Shot) -> ClipTiming:
+    """How the model's clip lies on ``shot``. Raises AnimaticError for an unknown model."""
+    settings = scene.animatic
+    checkpoint = find_model(settings.model)
+    return plan_clip(
+        shot.start,
+        shot.end,
+        scene_rate(scene.render.fps, scene.render.fps_base),
+        checkpoint.frames,
+        checkpoint.fps,
+        settings.frames if settings.use_frames else None,
+    )
+
+
+def generate_settings(
+    context: bpy.types.Context, targets: list[Target], copy: Path
+) -> list[GenerateSettings]:
+    """The settings of a run of each of ``targets`` from the saved ``copy``.
+
+    Raises AnimaticError with a sentence.
+    """
+    asked = context.scene.animatic
+    if not asked.prompt.strip():
+        raise AnimaticError("The prompt is empty: say what the picture shows.")
+    folders: list[Path] = []
+    settings = []
+    for target in targets:
+        folders.append(output_folder(context, folders))
+        settings.append(_settings(context.scene, target, copy, folders[-1]))
+    return settings
+
+
+def guides_settings(context: bpy.types.Context, target: Target, copy: Path) -> GenerateSettings:
+    """The settings of a run that only makes guides, in a folder that ends with this Blender."""
+    out = Path(tempfile.mkdtemp(prefix="guides-", dir=bpy.app.tempdir)) / "shot"
+    return replace(_settings(context.scene, target, copy, out), guides_only=True)
+
+
+def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> GenerateSettings:
+    asked = scene.animatic
+    prompt, negative_prompt = with_look(asked.look, asked.prompt, asked.negative_prompt)
+    quality = QUALITIES[asked.quality]
+    shot = target.shot
+    names = [each.name for each in shots_of(scene)]
+    return GenerateSettings(
+        blend=copy,
+        out=out,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        guide=asked.guide,
+        keyframes=keyframes_text(scene, shot),
+        model=asked.model,
+        seed=asked.seed,
+        takes=asked.takes,
+        frames=asked.frames if asked.use_frames else None,
+        steps=asked.steps if asked.use_steps else None,
+        guidance=asked.guidance if asked.use_guidance else None,
+        steps_factor=quality.steps,
+        guidance_factor=quality.guidance,
+        strength=asked.strength,
+        range=(shot.start, shot.end) if target.cut else None,
+        scene=scene.name,
+        shot=shot.name if names.count(shot.name) == 1 else str(target.number),
+        write_blend=False,  # the strip goes into the file that is open
+    )
+
+
+def output_folder(context: bpy.types.Context, taken: list[Path]) -> Path:
+    """The next folder for takes of the open file that is free and not ``taken`` by another run."""
+    pattern, base, names = _takes_place(context)
+    return next_folder(pattern, base, taken=taken, **names)
+
+
+def finished_runs(context: bpy.types.Context) -> list[Path]:
+    """The output folders of the open file that hold takes."""
+    pattern, base, names = _takes_place(context)
+    return run_folders(pattern, base, **names)
+
+
+def _takes_place(context: bpy.types.Context) -> tuple[str, Path, dict[str, str]]:
+    saved = bpy.data.filepath
+    # An unsaved file has no folder. A temporary one would lose the takes with the session.
+    base = (
+        Path(saved).parent
+        if saved
+        else Path(bpy.utils.extension_path_user(ADDON, path="takes", create=True))
+    )
+    names = {"file": Path(saved).stem if saved else "untitled", "scene": context.scene.name}
+    return preferences(context).output, base, names

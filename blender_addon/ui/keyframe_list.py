@@ -1,0 +1,135 @@
+"""The list of guide frames: kept in the scene, drawn in the sidebar, read by Generate."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+
+import bpy
+
+from ..scene.find_keyframes import find_keyframes
+from ..scene.shots import Shot
+
+_following = True
+
+
+@contextmanager
+def staying_here() -> Iterator[None]:
+    """Change the active row without moving the playhead to its frame."""
+    global _following
+    _following = False
+    try:
+        yield
+    finally:
+        _following = True
+
+
+def _keep_order(_frame: "AnimaticGuideFrame", context: bpy.types.Context) -> None:
+    settings = context.scene.animatic
+    active = settings.guide_frames_index
+    frames = [item.frame for item in settings.guide_frames]
+    if frames == sorted(frames) or not 0 <= active < len(frames):
+        return
+    place = sum(frame < frames[active] for frame in frames)
+    settings.guide_frames.move(active, place)
+    with staying_here():
+        settings.guide_frames_index = place
+
+
+class AnimaticGuideFrame(bpy.types.PropertyGroup):
+    """A scene frame whose guide holds the video."""
+
+    frame: bpy.props.IntProperty(
+        name="Frame",
+        description="Scene frame at which your blockout holds the video",
+        default=1,
+        update=_keep_order,
+    )
+    strength: bpy.props.FloatProperty(
+        name="Strength",
+        description=(
+            "How strongly the picture follows the guide at this frame. "
+            "Lower lets the model invent more; over 1 can look harsh"
+        ),
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        soft_max=1.5,
+        precision=2,
+        step=5,
+    )
+    enabled: bpy.props.BoolProperty(
+        name="Use",
+        description="Hold the video at this frame. Off: the model is free here",
+        default=True,
+    )
+
+
+def go_to_active(settings: bpy.types.PropertyGroup, context: bpy.types.Context) -> None:
+    """Move the playhead to the frame of the row that was clicked."""
+    index = settings.guide_frames_index
+    if _following and 0 <= index < len(settings.guide_frames):
+        context.scene.frame_set(settings.guide_frames[index].frame)
+
+
+class ANIMATIC_UL_guide_frames(bpy.types.UIList):
+    """A row: use, frame, strength."""
+
+    def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_name) -> None:
+        """Draw one guide frame."""
+        row = layout.row(align=True)
+        row.prop(item, "enabled", text="")
+        held = row.split(factor=0.5, align=True)
+        held.active = item.enabled
+        # A number field would take the click that chooses the row.
+        held.label(text=f"Frame {item.frame}")
+        held.prop(item, "strength", text="", slider=True)
+
+
+def listed_in(scene: bpy.types.Scene, shot: Shot) -> list[AnimaticGuideFrame]:
+    """The guide frames of the list that lie in ``shot`` and are in use."""
+    return [
+        item
+        for item in scene.animatic.guide_frames
+        if item.enabled and shot.start <= item.frame <= shot.end
+    ]
+
+
+def keyframes_text(scene: bpy.types.Scene, shot: Shot) -> str:
+    """The guide frames of ``shot`` as the command line spells them.
+
+    A shot with none in the list is held where its camera is keyed, and at both ends where that
+    is nowhere.
+    """
+    listed = {item.frame: item.strength for item in listed_in(scene, shot)}
+    if listed:
+        return ",".join(f"{frame}@{strength:.3g}" for frame, strength in listed.items())
+    inside = [f for f in find_keyframes(scene, shot, "camera") if shot.start <= f < shot.end + 1]
+    return "camera" if inside else f"{shot.start},{shot.end}"
+
+
+def replace_in_shot(scene: bpy.types.Scene, shot: Shot, frames: list[Fraction]) -> int:
+    """Let the list hold ``frames`` (rounded) in ``shot``; return how many there are now.
+
+    A frame that was there keeps its strength; the frames of other shots stay as they are.
+    """
+    settings = scene.animatic
+    kept = {
+        item.frame: (item.strength, item.enabled)
+        for item in settings.guide_frames
+        if not shot.start <= item.frame <= shot.end
+    }
+    before = {item.frame: (item.strength, item.enabled) for item in settings.guide_frames}
+    wanted = sorted({min(round(frame), shot.end) for frame in frames})
+    rows = {**kept, **{frame: before.get(frame, (1.0, True)) for frame in wanted}}
+    rewrite(settings, rows)
+    return len(wanted)
+
+
+def rewrite(settings: bpy.types.PropertyGroup, rows: dict[int, tuple[float, bool]]) -> None:
+    """Fill the list with ``rows``, strength and use by frame; the playhead stays."""
+    with staying_here():
+        settings.guide_frames.clear()
+        settings.guide_frames_index = 0
+        for frame in sorted(rows):
+            item = settings.guide_frames.add()
+            item.frame, (item.strength, item.enabled) = frame, rows[frame]

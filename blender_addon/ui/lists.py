@@ -1,0 +1,82 @@
+"""The rows of the takes and shots lists. They live in the window manager: no .blend needs them."""
+
+import bpy
+
+
+class AnimaticTake(bpy.types.PropertyGroup):
+    """A take on disk; ``shown`` when one of its strips is not muted."""
+
+    folder: bpy.props.StringProperty()
+    # A seed may be larger than an IntProperty holds.
+    seed: bpy.props.StringProperty()
+    icon: bpy.props.IntProperty()
+    shown: bpy.props.BoolProperty()
+
+
+class AnimaticShot(bpy.types.PropertyGroup):
+    """A shot of the scene, and how many takes it has."""
+
+    start: bpy.props.IntProperty()
+    end: bpy.props.IntProperty()
+    takes: bpy.props.IntProperty()
+    icon: bpy.props.IntProperty()
+
+
+def _go_to_shot(lists: "AnimaticLists", context: bpy.types.Context) -> None:
+    shot = lists.shots[lists.shots_index]
+    if not shot.start <= context.scene.frame_current <= shot.end:
+        context.scene.frame_set(shot.start)
+
+
+class AnimaticLists(bpy.types.PropertyGroup):
+    """What ``WindowManager.animatic`` holds."""
+
+    takes: bpy.props.CollectionProperty(type=AnimaticTake)
+    takes_index: bpy.props.IntProperty(
+        name="Take", description="The take that the buttons below are for"
+    )
+    shots: bpy.props.CollectionProperty(type=AnimaticShot)
+    shots_index: bpy.props.IntProperty(
+        name="Shot", description="Click a shot to go there", update=_go_to_shot
+    )
+    current_shot: bpy.props.IntProperty()
+    span: bpy.props.StringProperty()
+
+
+class ANIMATIC_UL_takes(bpy.types.UIList):
+    """A row: whether it is shown, its number, its seed."""
+
+    def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_name) -> None:
+        """Draw one take."""
+        row = layout.row(align=True)
+        picked = row.operator(
+            "animatic.take_pick",
+            text="",
+            icon="HIDE_OFF" if item.shown else "HIDE_ON",
+            emboss=False,
+        )
+        picked.folder = item.folder
+        row.label(text=item.name, icon_value=item.icon)
+        seed = row.row()
+        seed.active = False
+        seed.label(text=f"Seed {item.seed}")
+
+
+class ANIMATIC_UL_shots(bpy.types.UIList):
+    """A row: its name, its frames, how many takes it has."""
+
+    def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_name) -> None:
+        """Draw one shot."""
+        row = layout.row(align=True)
+        if item.icon:
+            row.label(text=item.name, icon_value=item.icon)
+        else:
+            row.label(text=item.name, icon="OUTLINER_OB_CAMERA")
+        row.label(text=f"{item.start} to {item.end}")
+        takes = row.row()
+        takes.alignment = "RIGHT"
+        if item.takes:
+            takes.label(text=str(item.takes), icon="SEQUENCE")
+
+
+CLASSES = (AnimaticTake, AnimaticShot, AnimaticLists, ANIMATIC_UL_takes, ANIMATIC_UL_shots)

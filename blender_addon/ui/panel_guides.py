@@ -1,0 +1,52 @@
+"""The sub-panel of the guides: which, at which frames, how strongly, and a look at them."""
+
+import bpy
+
+from . import guides_report
+from .panel_parts import SubPanel, split_column
+
+
+class ANIMATIC_PT_guides(SubPanel, bpy.types.Panel):
+    """Which guide, at which frames."""
+
+    bl_label = "Guide Frames"
+    bl_order = 1
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """The kind of guide, the list of frames, what fills it, and the depth that was found."""
+        layout, settings = self.layout, context.scene.animatic
+        column = split_column(layout)
+        column.prop(settings, "guide")
+        column.prop(settings, "strength")
+        row = layout.row()
+        row.template_list(
+            "ANIMATIC_UL_guide_frames",
+            "",
+            settings,
+            "guide_frames",
+            settings,
+            "guide_frames_index",
+            rows=4,
+        )
+        side = row.column(align=True)
+        side.operator("animatic.guide_frame_add", text="", icon="ADD")
+        side.operator("animatic.guide_frame_remove", text="", icon="REMOVE")
+        side.separator()
+        side.operator("animatic.guide_frames_clear", text="", icon="TRASH")
+        row = layout.row(align=True)
+        row.operator("animatic.guide_frames_suggest", icon="LIGHT")
+        row.operator_menu_enum("animatic.guide_frames_fill", "source", text="Fill From")
+        if 0 <= settings.guide_frames_index < len(settings.guide_frames):
+            active = settings.guide_frames[settings.guide_frames_index]
+            split_column(layout).prop(active, "frame")
+        else:
+            layout.label(text="None: the camera's keys hold it", icon="INFO")
+        layout.operator("animatic.preview_guides", icon="IMAGE_REFERENCE")
+        report = guides_report.last()
+        if report is not None:
+            row = layout.row()
+            row.label(text=f"Near {report.near}")
+            row.label(text=f"Far {report.far}")
+
+
+CLASSES = (ANIMATIC_PT_guides,)

@@ -1,0 +1,31 @@
+"""The running job in Blender's status bar, for whoever has the sidebar closed."""
+
+import bpy
+
+from . import session
+from .job import State
+
+
+def draw(self: bpy.types.Header, _context: bpy.types.Context) -> None:
+    """Draw the phase, its bar, what is left, and Cancel."""
+    shown = session.status()
+    if not shown.state.busy:
+        return
+    row = self.layout.row(align=True)
+    cancelling = shown.state is State.CANCELLING
+    part = row.row()
+    part.ui_units_x = 11
+    part.progress(factor=shown.fraction, text="Cancelling" if cancelling else shown.phase)
+    row.operator("animatic.cancel", text="", icon="X")
+    if shown.left and not cancelling:
+        row.label(text=shown.left)
+
+
+def register() -> None:
+    """Add it to the status bar."""
+    bpy.types.STATUSBAR_HT_header.append(draw)
+
+
+def unregister() -> None:
+    """Take it back."""
+    bpy.types.STATUSBAR_HT_header.remove(draw)

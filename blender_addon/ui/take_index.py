@@ -1,0 +1,170 @@
+"""The takes and shots that the lists show: read when something has changed, never while drawing."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import bpy
+from bpy.app.handlers import persistent
+
+from ..errors import AnimaticError
+from ..scene.shots import Shot, find_shots
+from ..shot.takes import TakeOnDisk, find_takes
+from . import previews
+from .asked import finished_runs
+from .redraw import redraw
+
+WATCH_S = 0.5
+
+_on_disk: list[TakeOnDisk] = []
+_seen: tuple | None = None
+
+
+def take_at(folder: str) -> TakeOnDisk | None:
+    """The take in ``folder``, as it was last read."""
+    return next((take for take in _on_disk if str(take.folder) == folder), None)
+
+
+def of_shot(take: TakeOnDisk) -> list[TakeOnDisk]:
+    """All takes of the shot of ``take``."""
+    return [each for each in _on_disk if (each.scene, each.shot) == (take.scene, take.shot)]
+
+
+def strips_of_takes() -> dict[Path, list[bpy.types.Strip]]:
+    """The image strips of all scenes by the take whose frames they show."""
+    found: dict[Path, list[bpy.types.Strip]] = {}
+    for scene in bpy.data.scenes:
+        editor = scene.sequence_editor
+        for strip in editor.strips_all if editor is not None else ():
+            if strip.type == "IMAGE":
+                found.setdefault(_folder(strip.directory, bpy.data.filepath), []).append(strip)
+    return found
+
+
+def read_disk() -> None:
+    """Read the takes of the open file anew, and show what has changed."""
+    global _on_disk
+    try:
+        runs = [run.resolve() for run in finished_runs(bpy.context)]
+    except AnimaticError:
+        runs = []  # the pattern in the preferences is wrong: Generate says so
+    # Takes from before the file was saved, or from the command line, are elsewhere.
+    placed = dict.fromkeys(_run_of(folder) for folder in strips_of_takes())
+    _on_disk = find_takes([*(run for run in placed if run not in runs), *runs])
+    refresh()
+
+
+def refresh() -> None:
+    """Bring the lists up to date where the scene, the playhead or a strip has changed."""
+    global _seen
+    scene = bpy.context.scene
+    shots = find_shots(scene)
+    current = next(
+        (i for i, shot in enumerate(shots) if shot.start <= scene.frame_current <= shot.end), 0
+    )
+    shown, span = _on_top(), _span(scene, shots, current)
+    takes = tuple(take.folder for take in _on_disk)
+    seen = (scene.name, tuple(shots), current, span, tuple(sorted(shown)), takes)
+    if seen == _seen:
+        return
+    _seen = seen
+    _fill(scene, shots, current, span, shown)
+    redraw()
+
+
+def _span(scene: bpy.types.Scene, shots: list[Shot], current: int) -> str:
+    """The frames that Generate makes, in words."""
+    settings = scene.animatic
+    if settings.use_range:
+        return f"{settings.range_start} to {settings.range_end}"
+    return f"{shots[current].start} to {shots[current].end}" if shots else ""
+
+
+def _on_top() -> set[Path]:
+    """The take of each shot that is seen: the topmost of those that are not muted."""
+    strips = strips_of_takes() if _on_disk else {}
+    seen: dict[tuple[str, str], tuple[int, Path]] = {}
+    for take in _on_disk:
+        for strip in strips.get(take.folder, ()):
+            shot = (take.scene, take.shot)
+            if not strip.mute and strip.channel > seen.get(shot, (0,))[0]:
+                seen[shot] = (strip.channel, take.folder)
+    return {folder for _, folder in seen.values()}
+
+
+def _fill(
+    scene: bpy.types.Scene, shots: list[Shot], current: int, span: str, shown: set[Path]
+) -> None:
+    lists = bpy.context.window_manager.animatic
+    lists.shots.clear()
+    for shot in shots:
+        row = lists.shots.add()
+        row.name, row.start, row.end = shot.name, shot.start, shot.end
+        made = [t for t in _on_disk if (t.scene, t.shot) == (scene.name, shot.name)]
+        row.takes = len(made)
+        row.icon = _icon(next((t for t in made if t.folder in shown), made[-1])) if made else 0
+    lists.current_shot = current
+    lists.span = span
+    active = lists.takes[lists.takes_index].folder if _has_active(lists) else ""
+    lists.takes.clear()
+    name = shots[current].name if shots else ""
+    mine = [take for take in _on_disk if (take.scene, take.shot) == (scene.name, name)]
+    for take in reversed(mine):  # the newest is looked for most
+        row = lists.takes.add()
+        row.name, row.folder, row.seed = take.label, str(take.folder), str(take.seed)
+        row.shown = take.folder in shown
+        row.icon = _icon(take)
+    folders = [row.folder for row in lists.takes]
+    lists.takes_index = folders.index(active) if active in folders else 0
+
+
+def _icon(take: TakeOnDisk) -> int:
+    return previews.thumbnail(take.folder / "frames" / "0001.png")
+
+
+def _has_active(lists: bpy.types.PropertyGroup) -> bool:
+    return 0 <= lists.takes_index < len(lists.takes)
+
+
+@lru_cache(maxsize=1024)
+def _folder(directory: str, _blend: str) -> Path:
+    """The take's folder of a strip's ``directory``; relative ones depend on the open file."""
+    return Path(bpy.path.abspath(directory)).resolve().parent
+
+
+def _run_of(take: Path) -> Path:
+    """The run's folder of a take's: the same for its first take, the one above for the others."""
+    return take if (take / "request.json").is_file() else take.parent
+
+
+def _watch() -> float:
+    refresh()
+    return WATCH_S
+
+
+@persistent
+def _on_file(*_arguments: object) -> None:
+    read_disk()
+
+
+def register() -> None:
+    """Watch; the first look is the timer's, since enabling an extension may not read the scene."""
+    bpy.app.handlers.load_post.append(_on_file)
+    bpy.app.handlers.save_post.append(_on_file)
+    if not bpy.app.background:
+        bpy.app.timers.register(_first_look, first_interval=0.0)
+        bpy.app.timers.register(_watch, first_interval=WATCH_S, persistent=True)
+
+
+def unregister() -> None:
+    """Stop watching."""
+    for timer in (_first_look, _watch):
+        if bpy.app.timers.is_registered(timer):
+            bpy.app.timers.unregister(timer)
+    bpy.app.handlers.save_post.remove(_on_file)
+    bpy.app.handlers.load_post.remove(_on_file)
+
+
+def _first_look() -> None:
+    read_disk()

@@ -1,0 +1,148 @@
+"""Pick, redo, and the settings of a take."""
+
+import bpy
+
+from ..errors import AnimaticError
+from ..scene.strip import place_takes
+from ..shot.takes import TakeOnDisk
+from . import session, take_index
+from .conclude import name_strips
+from .operators import idle, launch, random_seed
+from .runs import plan_redo
+from .take_settings import restore
+
+
+def _has_active(context: bpy.types.Context) -> bool:
+    lists = context.window_manager.animatic
+    return 0 <= lists.takes_index < len(lists.takes)
+
+
+def _active(context: bpy.types.Context) -> TakeOnDisk:
+    lists = context.window_manager.animatic
+    take = take_index.take_at(lists.takes[lists.takes_index].folder)
+    if take is None:
+        raise AnimaticError("The take is no longer on disk: press Refresh.")
+    return take
+
+
+class ANIMATIC_OT_take_pick(bpy.types.Operator):
+    """Show this take in the Video Sequencer and mute the other takes of the shot. \
+A take without a strip gets one"""
+
+    bl_idname = "animatic.take_pick"
+    bl_label = "Pick Take"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    folder: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Unmute its strips, mute those of the others."""
+        picked = take_index.take_at(self.folder)
+        if picked is None:
+            self.report({"ERROR"}, "The take is no longer on disk: press Refresh.")
+            return {"CANCELLED"}
+        strips = take_index.strips_of_takes()
+        if picked.folder not in strips:
+            try:
+                shot = picked.request["shot"]
+                _, placed = place_takes(context.scene, shot, [picked.frames()])
+            except AnimaticError as error:
+                self.report({"ERROR"}, str(error))
+                return {"CANCELLED"}
+            name_strips(shot["name"], [picked.label], placed)
+        for take in take_index.of_shot(picked):
+            for strip in strips.get(take.folder, ()):
+                strip.mute = take.folder != picked.folder
+        take_index.refresh()
+        return {"FINISHED"}
+
+
+class _OnActiveTake:
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """With a take that is chosen in the list."""
+        return _has_active(context)
+
+
+class ANIMATIC_OT_take_settings(_OnActiveTake, bpy.types.Operator):
+    """Bring prompt, guide frames, seed and all else that this take was made with back into the \
+panel"""
+
+    bl_idname = "animatic.take_settings"
+    bl_label = "Use Settings"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Set the panel, or say why not."""
+        try:
+            restore(context.scene, _active(context))
+        except AnimaticError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class ANIMATIC_OT_take_redo(bpy.types.Operator):
+    """Make this take again from its own guides"""
+
+    bl_idname = "animatic.take_redo"
+    bl_label = "Redo"
+
+    seed: bpy.props.EnumProperty(
+        name="Seed",
+        items=(
+            ("same", "Same Seed", "The same pictures again, to the bit on the same machine"),
+            ("new", "New Seed", "Another variation, from the same guides and settings"),
+        ),
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """One job at a time, and with a take that is chosen in the list."""
+        return idle(cls) and _has_active(context)
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """From the panel: start and return at once."""
+        return self._launch(context, session.start)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """From a script: return when it is done."""
+        return self._launch(context, session.run)
+
+    def _launch(self, context: bpy.types.Context, action) -> set[str]:
+        seed = random_seed() if self.seed == "new" else None
+        return launch(self, action, lambda: plan_redo(context, _active(context).folder, seed))
+
+
+class ANIMATIC_OT_take_folder(_OnActiveTake, bpy.types.Operator):
+    """Open the folder with this take's frames and video"""
+
+    bl_idname = "animatic.take_folder"
+    bl_label = "Open Folder"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Hand the folder to the system's file manager."""
+        lists = context.window_manager.animatic
+        return bpy.ops.wm.path_open(filepath=lists.takes[lists.takes_index].folder)
+
+
+class ANIMATIC_OT_takes_refresh(bpy.types.Operator):
+    """Read the takes from disk again"""
+
+    bl_idname = "animatic.takes_refresh"
+    bl_label = "Refresh"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        """Read."""
+        take_index.read_disk()
+        return {"FINISHED"}
+
+
+CLASSES = (
+    ANIMATIC_OT_take_pick,
+    ANIMATIC_OT_take_settings,
+    ANIMATIC_OT_take_redo,
+    ANIMATIC_OT_take_folder,
+    ANIMATIC_OT_takes_refresh,
+)

@@ -1,0 +1,45 @@
+"""The artist's own presets, through Blender's preset system."""
+
+import bpy
+from bl_operators.presets import AddPresetBase
+from bl_ui.utils import PresetPanel
+
+_FOLDER = "animatic"
+
+
+class ANIMATIC_OT_preset_add(AddPresetBase, bpy.types.Operator):
+    """Keep this look under a name, for other scenes; or remove the one that is chosen"""
+
+    bl_idname = "animatic.preset_add"
+    bl_label = "Add Animatic Preset"
+    preset_menu = "ANIMATIC_PT_presets"
+    preset_subdir = _FOLDER
+    preset_defines = ["settings = bpy.context.scene.animatic"]
+    preset_values = [
+        f"settings.{name}"
+        for name in (
+            "prompt",
+            "negative_prompt",
+            "guide",
+            "look",
+            "quality",
+            "model",
+            "strength",
+            "use_steps",
+            "steps",
+            "use_guidance",
+            "guidance",
+        )
+    ]
+
+
+class ANIMATIC_PT_presets(PresetPanel, bpy.types.Panel):
+    """The list of presets behind the icon in the header of Look."""
+
+    bl_label = "Animatic Presets"
+    preset_subdir = _FOLDER
+    preset_operator = "script.execute_preset"
+    preset_add_operator = "animatic.preset_add"
+
+
+CLASSES = (ANIMATIC_OT_preset_add, ANIMATIC_PT_presets)

@@ -1,0 +1,74 @@
+"""The list of guide frames: filled, edited, undone, saved, and what of it a shot is held at."""
+
+import bpy
+import harness
+
+with harness.extension():
+    asked, keyframe_list = harness.module("ui.asked"), harness.module("ui.keyframe_list")
+    ops = bpy.ops.animatic
+
+    def frames() -> list[int]:
+        return [item.frame for item in bpy.context.scene.animatic.guide_frames]
+
+    def held(shot: int = 0) -> str:
+        scene = bpy.context.scene
+        return keyframe_list.keyframes_text(scene, asked.shots_of(scene)[shot])
+
+    harness.save_scene("shot.blend")
+    scene = bpy.context.scene
+    assert held() == "camera"
+    scene.camera.animation_data_clear()
+    assert held() == "1,24"  # nothing is keyed: both ends
+
+    # a camera that turns back at frame 13 is held there; the playhead stays where it was
+    for frame, x in ((1, 0.0), (13, 6.0), (24, 0.0)):
+        scene.camera.location.x = x
+        scene.camera.keyframe_insert("location", index=0, frame=frame)
+    scene.frame_set(5)
+    assert ops.guide_frames_suggest() == {"FINISHED"}
+    assert {1, 13} <= set(frames()), frames()
+    assert scene.frame_current == 5
+    ops.guide_frames_fill(source="camera")
+    assert frames() == [1, 13, 24]
+    bpy.ops.object.select_all(action="DESELECT")
+    words = harness.refusal("guide_frames_fill", source="selected")
+    assert "selected objects have no keys" in words
+    assert frames() == [1, 13, 24]
+
+    # a click goes there; a strength and a place in the order are kept; a frame is added once
+    settings = scene.animatic
+    settings.guide_frames_index = 1
+    assert scene.frame_current == 13
+    settings.guide_frames[1].strength = 0.25
+    settings.guide_frames[1].frame = 30
+    assert frames() == [1, 24, 30]
+    assert settings.guide_frames_index == 2
+    settings.guide_frames[2].frame = 13
+    for _ in range(2):
+        ops.guide_frame_add()
+    assert frames() == [1, 13, 24]
+    settings.guide_frames[2].enabled = False
+    assert held() == "1@1,13@0.25"
+    bpy.ops.wm.save_mainfile()
+    bpy.ops.wm.open_mainfile(filepath=bpy.data.filepath)
+    assert held() == "1@1,13@0.25"
+
+    # undone like anything else
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
+        bpy.ops.ed.undo_push(message="before")
+        ops.guide_frames_clear()
+        bpy.ops.ed.undo_push(message="cleared")
+        assert not frames()
+        bpy.ops.ed.undo()
+    assert frames() == [1, 13, 24]
+
+    # each shot has its own; filling one leaves the other's
+    scene = bpy.context.scene
+    for name, frame in (("Wide", 1), ("Close", 13)):
+        scene.timeline_markers.new(name, frame=frame).camera = scene.camera
+    scene.frame_set(20)
+    ops.guide_frames_fill(source="every", step=6)
+    assert frames() == [1, 13, 19]
+    assert held(0) == "1@1"
+    assert held(1) == "13@0.25,19@1"
+print("DONE")

@@ -1,0 +1,31 @@
+"""Looks and quality levels are data with words for people; presets are Blender's own."""
+
+from pathlib import Path
+
+import bpy
+import harness
+
+with harness.extension():
+    harness.save_scene("shot.blend")
+    presets = harness.module("ui.presets")
+    settings = bpy.context.scene.animatic
+    for name in ("look", "quality"):
+        items = settings.bl_rna.properties[name].enum_items
+        assert len(items) >= 3
+        assert all(item.name and item.description for item in items), name
+    assert presets.with_look("none", "a cat", "") == ("a cat", "")
+    prompt, negative = presets.with_look("film_noir", "a cat,", "")
+    assert prompt.startswith("a cat, film noir"), prompt
+    assert negative == presets.LOOKS["film_noir"].negative_prompt
+    # a .blend keeps a look though others are added or removed: its number is its own
+    numbers = {item[0]: item[3] for item in presets.look_items()}
+    presets.LOOKS.pop("clay")
+    assert all(numbers[item[0]] == item[3] for item in presets.look_items())
+
+    settings.prompt, settings.look, settings.quality = "a cat", "fog", "final"
+    assert bpy.ops.animatic.preset_add(name="Cats in Fog") == {"FINISHED"}
+    settings.prompt, settings.look, settings.quality = "a dog", "none", "draft"
+    (file,) = Path(bpy.utils.user_resource("SCRIPTS", path="presets/animatic")).glob("*.py")
+    bpy.ops.script.execute_preset(filepath=str(file), menu_idname="ANIMATIC_PT_presets")
+    assert (settings.prompt, settings.look, settings.quality) == ("a cat", "fog", "final")
+print("DONE")

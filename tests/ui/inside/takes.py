@@ -1,0 +1,117 @@
+"""The list of takes: found on disk, picked, brought back into the panel, made again."""
+
+import json
+
+import bpy
+import harness
+import numpy as np
+
+with harness.extension() as session:
+    index, request, png = (
+        harness.module(name) for name in ("ui.take_index", "shot.request", "shot.png")
+    )
+
+    def write_run(number: int, seeds: list[int], **changes: object) -> None:
+        """A run as the engine leaves it, small."""
+        run = harness.SCRATCH / "animatic" / f"shot_{number:03}"
+        clip = {"frames": 4, "fps": "8", "width": 64, "height": 64}
+        film = {"width": 16, "height": 16}
+        shot = {
+            "name": "Scene", "scene": "Scene", "camera": "Camera", "start": 1, "end": 24,
+            "scene_fps": "24", "film": film, "clip": clip, "note": "",
+            "frame_map": [k // 6 for k in range(24)],
+        }  # fmt: skip
+        guides = [{"guide": "lineart", "clip_frame": k, "sha256": "a" * 64} for k in (0, 2)]
+        keyframes = [{"asked": str(1 + 3 * k), "clip_frame": k, "kept": True} for k in (0, 2)]
+        asked = {
+            "prompt": f"run {number}", "negative_prompt": "blur", "seeds": seeds, "steps": 8,
+            "guidance": 3.0, "strength": 0.8, "strengths": {7: 0.5},
+            "checkpoint": {"name": "blockout-mini", "sha256": None}, **changes,
+        }  # fmt: skip
+        made = request.build_request(
+            {"shot": shot, "guides": guides, "keyframes": keyframes, "depth": None}, **asked
+        )
+        for k, seed in enumerate(seeds):
+            folder = run if k == 0 else run / f"take-{k + 1:02d}"
+            (folder / "frames").mkdir(parents=True)
+            for frame in range(4):
+                picture = np.zeros((8, 8, 3), np.uint8)
+                png.write_png(folder / "frames" / f"{frame + 1:04d}.png", picture)
+            take = {"schema": 1, "seed": seed, "request_sha256": request.request_hash(made)}
+            (folder / "take.json").write_text(json.dumps(take))
+        (run / "request.json").write_bytes(request.canonical_json(made))
+
+    def rows() -> list[tuple[str, str, bool]]:
+        return [(row.name, row.seed, row.shown) for row in lists.takes]
+
+    harness.save_scene("shot.blend")
+    scene, lists = bpy.context.scene, bpy.context.window_manager.animatic
+    write_run(1, [7, 8])
+    write_run(2, [4_000_000_000], steps=33)
+    (harness.SCRATCH / "animatic" / "shot_003").mkdir()
+    (harness.SCRATCH / "animatic" / "shot_003" / "request.json").write_text("{")  # damaged
+    bpy.ops.animatic.takes_refresh()
+    assert rows() == [
+        ("002", "4000000000", False),
+        ("001.2", "8", False),
+        ("001.1", "7", False),
+    ], rows()
+    assert [(row.name, row.takes) for row in lists.shots] == [("Scene", 3)]
+
+    # picked: it gets a strip if it has none, and is the only one of its shot that is seen
+    for row in (1, 0, 1):
+        bpy.ops.animatic.take_pick(folder=lists.takes[row].folder)
+        assert [shown for _, _, shown in rows()] == [k == row for k in range(3)], rows()
+    strips = bpy.data.scenes["Scene Edit"].sequence_editor.strips
+    assert sorted((strip.name, strip.mute) for strip in strips) == [
+        ("Scene 001.2", False),
+        ("Scene 002", True),
+    ]
+    assert not scene.sequence_editor or not len(scene.sequence_editor.strips)
+
+    # its settings, back in the panel
+    settings = scene.animatic
+    settings.look = "fog"
+    lists.takes_index = 1
+    assert bpy.ops.animatic.take_settings() == {"FINISHED"}
+    assert (settings.prompt, settings.negative_prompt, settings.seed) == ("run 1", "blur", 8)
+    assert (settings.guide, settings.look) == ("lineart", "none")
+    assert abs(settings.strength - 0.8) < 1e-6
+    assert (settings.quality, settings.use_steps, settings.use_guidance) == ("draft", False, False)
+    assert (settings.use_range, settings.use_frames, settings.frames) == (False, True, 4)
+    assert [(item.frame, item.strength) for item in settings.guide_frames] == [(1, 1.0), (7, 0.5)]
+    lists.takes_index = 0
+    assert "larger than Blender" in harness.refusal("take_settings")
+    assert settings.prompt == "run 1"
+
+    # made again: from its own folder, with its own seed or another
+    made = []
+
+    class FakeReplay(harness.FakeGeneration):
+        def __init__(self, file, out, host, seed=None) -> None:
+            super().__init__(None, host)
+            made.append((file, out.name, seed))
+
+        def run(self, on_event):
+            raise harness.module("errors").AnimaticError("no engine here")
+
+    harness.module("ui.runs").Replay = FakeReplay
+    harness.module("ui.runs").load_take = lambda file: (
+        None, index.take_at(str(file.parent)).request, {}
+    )  # fmt: skip
+    assert "no engine here" in harness.refusal("take_redo", seed="same")
+    assert "no engine here" in harness.refusal("take_redo", seed="new")
+    assert made[0] == (harness.SCRATCH / "animatic" / "shot_002" / "take.json", "shot_004", None)
+    assert made[1][2] is not None
+
+    # a take that a strip shows is listed also where the file has moved away from it
+    moved = harness.SCRATCH / "elsewhere" / "other.blend"
+    moved.parent.mkdir()
+    bpy.ops.wm.save_as_mainfile(filepath=str(moved))
+    lists = bpy.context.window_manager.animatic
+    assert [name for name, _, _ in rows()] == ["002", "001.2", "001.1"], rows()
+
+    # another file has other takes
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    assert not len(bpy.context.window_manager.animatic.takes)
+print("DONE")
