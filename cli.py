@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from .blender_addon.link.engine_process import EngineProcess, find_engine_python
 from .blender_addon.link.evaluate import Evaluation
 from .blender_addon.link.generate import GenerateSettings, Generation, Host, Outcome
 from .blender_addon.link.install_models import ModelDownload, list_known
-from .blender_addon.link.install_places import models_folder
+from .blender_addon.link.install_places import data_folder, models_folder
 from .blender_addon.link.replay import Replay
 from .blender_addon.shot.long_clip import LongClip
 from .blender_addon.shot.report import shot_sentences
@@ -65,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_serve(commands.add_parser("serve", help="run the engine's service until Ctrl-C"))
     _add_models(commands.add_parser("models", help="list the known models, or download one"))
-    # These two have command lines of their own, in the environment that does the work.
+    # These have command lines of their own, in the environment that does the work.
     train = commands.add_parser("train", add_help=False, help="train a model, stage by stage")
     train.set_defaults(run=_train)
     evaluate = commands.add_parser(
@@ -417,7 +416,7 @@ def _summary(outcome: Outcome) -> dict:
 
 def _serve(options: argparse.Namespace) -> int:
     """Run the service in the foreground; its token lies in a file that only the user can read."""
-    data = (options.data or _user_data()).expanduser().resolve()
+    data = (options.data or data_folder()).expanduser().resolve()
     data.mkdir(parents=True, exist_ok=True)
     models = [*options.models, models_folder(), PRESETS]
     with EngineProcess(
@@ -440,11 +439,6 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _user_data() -> Path:
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "animatic"
-
-
 def _train(options: argparse.Namespace) -> int:
     program = [str(find_engine_python()), "-m", "animatic.engine.training.cli"]
     return subprocess.run([*program, *options.more]).returncode
@@ -453,7 +447,7 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     with Bars(quiet=False) as bars:
         return Evaluation(
-            checkpoint=find_checkpoint(options.model, [*options.models, PRESETS]),
+            checkpoint=find_checkpoint(options.model, [*options.models, models_folder()]),
             python=find_engine_python(options.engine_python),
             blender=blender_command(options.blender),
             options=options.more,

@@ -145,8 +145,10 @@ class SightProcessor:
         mask = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
         for frame, sight in enumerate(sights):
             mask[frame, list(sight.frames)] = True
-        query, key, value = (_heads(attn, layer(x)) for layer in (attn.to_q, attn.to_k, attn.to_v))
-        return _joined(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+        query, key, value = (
+            split_heads(attn, layer(x)) for layer in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        return join_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
 
     def _one_by_one(
         self, attn: Attention, x: torch.Tensor, sights: list[Sight], at: torch.Tensor | None
@@ -159,8 +161,8 @@ class SightProcessor:
                 q = q + F.linear(at[position : position + 1], attn.to_q.weight)
                 k = k + F.linear(at[list(positions)], attn.to_k.weight)
                 v = v + F.linear(at[list(positions)], attn.to_v.weight)
-            q, k, v = (_heads(attn, part) for part in (q, k, v))
-            made.append(_joined(F.scaled_dot_product_attention(q, k, v)))
+            q, k, v = (split_heads(attn, part) for part in (q, k, v))
+            made.append(join_heads(F.scaled_dot_product_attention(q, k, v)))
         return torch.cat(made, dim=1)
 
 
@@ -168,9 +170,11 @@ def _in_place(sight: Sight) -> bool:
     return sight.frames == sight.positions
 
 
-def _heads(attn: Attention, x: torch.Tensor) -> torch.Tensor:
+def split_heads(attn: Attention, x: torch.Tensor) -> torch.Tensor:
+    """[n, places, channels] -> [n, heads, places, channels / heads]."""
     return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
 
 
-def _joined(x: torch.Tensor) -> torch.Tensor:
+def join_heads(x: torch.Tensor) -> torch.Tensor:
+    """What ``split_heads`` took apart, together again."""
     return x.transpose(1, 2).flatten(2)

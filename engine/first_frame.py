@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from diffusers import SchedulerMixin, UNetMotionModel
 from diffusers.models.attention_processor import Attention
 
+from .attention import join_heads, split_heads
+
 # Given a scheduler set to its steps, frame 0's latents [C, h, w] before each of them and, last,
 # after all of them.
 Trajectory: TypeAlias = Callable[[SchedulerMixin], list[torch.Tensor]]
@@ -92,8 +94,6 @@ class SharedFirstFrame:
         key, value = (
             layer(first).repeat_interleave(self._frames, dim=0) for layer in (attn.to_k, attn.to_v)
         )
-        query, key, value = (
-            part.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for part in (query, key, value)
-        )
-        seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        query, key, value = (split_heads(attn, part) for part in (query, key, value))
+        seen = join_heads(F.scaled_dot_product_attention(query, key, value))
         return attn.to_out[1](attn.to_out[0](seen))

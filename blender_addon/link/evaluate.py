@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import AnimaticError
 from .background import run_task
 from .catalogue import Checkpoint
+from .generate import GenerateSettings, guides_task
 from .progress import OnEvent, Progress
 
 _PROGRAM = "animatic.engine.evaluation.cli"
@@ -67,27 +68,13 @@ class Evaluation:
 
     def _render(self, blend: Path, guide: str, out: Path, progress: Progress) -> None:
         out.mkdir(parents=True)
-        model = self.checkpoint
-        task = {
-            "task": "guides",
-            "blend": str(blend),
-            "out": str(out),
-            "scene": None,
-            "shot": None,
-            "range": None,
-            "guide": guide,
-            "keyframes": "all",
-            "size": {"native": model.native, "multiple": 8},
-            "frames": None,
-            "model": {"frames": model.frames, "fps": str(model.fps)},
-            "lineart_width": model.lineart_width,
-            "depth_method": "auto",
-            "enable_autoexec": False,
-        }
+        settings = GenerateSettings(blend, out, guide=guide, keyframes="all")
+        task = guides_task(settings, self.checkpoint, out)
         quiet = Progress(lambda event: None, progress.cancelled)
         made = run_task(self.blender, task, quiet)["guides"]
-        if len(made) != model.frames:
+        if len(made) != self.checkpoint.frames:
             raise AnimaticError(
-                f"Blender made {len(made)} {guide} guides of {blend.name} and {model.frames} were "
-                "wanted: the scene's rate or range is not the model's."
+                f"Blender made {len(made)} {guide} guides of {blend.name} and "
+                f"{self.checkpoint.frames} were wanted: the scene's rate or range is not the "
+                "model's."
             )

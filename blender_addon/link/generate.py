@@ -225,19 +225,12 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
     return checkpoint
 
 
-def _render_guides(
-    settings: GenerateSettings,
-    folder: OutputFolder,
-    checkpoint: Checkpoint,
-    blender: list[str],
-    progress: Progress,
-) -> dict:
-    guides = folder.staging / "guides"
-    guides.mkdir()
-    task = {
+def guides_task(settings: GenerateSettings, checkpoint: Checkpoint, out: Path) -> dict:
+    """What a background Blender is told to render the shot's guides into ``out``."""
+    return {
         "task": "guides",
         "blend": str(settings.blend.resolve()),
-        "out": str(guides),
+        "out": str(out),
         "scene": settings.scene,
         "shot": settings.shot,
         "range": settings.range,
@@ -253,8 +246,19 @@ def _render_guides(
         "depth_method": settings.depth_method,
         "enable_autoexec": settings.enable_autoexec,
     }
+
+
+def _render_guides(
+    settings: GenerateSettings,
+    folder: OutputFolder,
+    checkpoint: Checkpoint,
+    blender: list[str],
+    progress: Progress,
+) -> dict:
+    guides = folder.staging / "guides"
+    guides.mkdir()
     with progress.phase("guides"):
-        return run_task(blender, task, progress)
+        return run_task(blender, guides_task(settings, checkpoint, guides), progress)
 
 
 def _write_blend(

@@ -62,7 +62,7 @@ class Subject:
     """Makes clips through the engine's own front door."""
 
     def __init__(self, checkpoint: Path, per_frame: bool = False) -> None:
-        self.engine = Engine("cpu" if not torch.cuda.is_available() else None)
+        self.engine = Engine()
         self.engine.load(checkpoint, lambda event: None)
         self.info = self.engine.parts.info
         if per_frame:
