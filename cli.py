@@ -12,12 +12,10 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
 
 from tqdm import tqdm
 
-from . import __version__
 from .blender_addon.errors import AnimaticError, Cancelled
 from .blender_addon.link.background import blender_command
 from .blender_addon.link.catalogue import PRESETS, find_checkpoint, list_checkpoints
@@ -29,18 +27,19 @@ from .blender_addon.link.install_places import data_folder, models_folder
 from .blender_addon.link.replay import Replay
 from .blender_addon.shot.long_clip import LongClip
 from .blender_addon.shot.report import shot_sentences
-from .blender_addon.shot.request import UNSTEERED, Steering
+from .blender_addon.shot.request import Steering
+from .cli_options import WITH_MORE, parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 for an error, 2 for bad usage, 130 when cancelled."""
-    parser = _parser()
-    options, more = parser.parse_known_args(arguments)
-    if more and options.run not in (_train, _evaluate, _bench):
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    whole = parser()
+    options, more = whole.parse_known_args(arguments)
+    if more and options.command not in WITH_MORE:
+        whole.error(f"unrecognized arguments: {' '.join(more)}")
     options.more = more
     try:
-        return options.run(options)
+        return _COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("\nBroken off.", file=sys.stderr)
         return 130
@@ -50,221 +49,6 @@ def main(arguments: list[str] | None = None) -> int:
     except AnimaticError as error:
         print(f"\nError: {error}", file=sys.stderr)
         return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="animatic", description="From a keyframed Blender blockout to video."
-    )
-    parser.add_argument("--version", action="version", version=f"animatic {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_render(commands.add_parser("render", help="make a video from a .blend file"))
-    _add_generate(
-        commands.add_parser("generate", help="run a request, or replay a take, without Blender")
-    )
-    _add_serve(commands.add_parser("serve", help="run the engine's service until Ctrl-C"))
-    _add_models(commands.add_parser("models", help="list the known models, or download one"))
-    # These have command lines of their own, in the environment that does the work.
-    train = commands.add_parser("train", add_help=False, help="train a model, stage by stage")
-    train.set_defaults(run=_train)
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="measure how well a model obeys",
-        epilog="Further: --clips N, --blender-clips N, --steps N, --seed N, --json FILE, --out DIR",
-    )
-    _add_evaluate(evaluate)
-    bench = commands.add_parser("bench", add_help=False, help="seconds per guide on this machine")
-    bench.set_defaults(run=_bench)
-    return parser
-
-
-def _add_render(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_render)
-    add = parser.add_argument
-    add("blend", type=Path, metavar="SCENE.blend", help="the file; it is never written")
-    add("--prompt", default="", help="what the picture shows")
-    add("--negative", default="", help="what the picture must not show")
-    add("--guide", choices=["depth", "lineart", "render"], default="depth")
-    add(
-        "--keyframes",
-        default="camera",
-        metavar="camera|objects|markers|every:N|all|1,12@0.5,24",
-        help="the scene frames whose guide holds the video, a listed one also at a strength of its "
-        "own (default: camera)",
-    )
-    add("--out", type=Path, help="output folder (default: out/ and the file's name)")
-    add("--force", action="store_true", help="replace an earlier take in the output folder")
-    add("--scene", help="scene name (default: the file's active scene)")
-    add("--shot", help="shot by name or number, where camera markers make several")
-    add("--range", type=_range, metavar="A:B", help="scene frames A to B instead of the shot's own")
-    add("--frames", type=int, metavar="N", help="number of frames that the model makes")
-    add("--seed", type=int, default=1, help="seed of the first take (default: 1)")
-    add("--takes", type=int, default=1, metavar="N", help="number of takes (default: 1)")
-    add("--steps", type=int, help="sampling steps")
-    add("--guidance", type=float, help="how strongly the prompt is followed (1 = no guidance)")
-    add("--strength", type=float, default=1.0, help="how strongly the guides hold (default: 1)")
-    _add_long_clip(parser)
-    _add_steering_options(parser)
-    add("--guides-only", action="store_true", help="make the guides and stop; no engine is started")
-    add("--depth-method", choices=["auto", "workbench", "cycles"], default="auto")
-    add("--blender", type=Path, metavar="PATH", help="a Blender executable (default: this bpy)")
-    add("--enable-autoexec", action="store_true", help="let the file's own Python scripts run")
-    _add_engine_options(parser)
-    _add_output_options(parser)
-
-
-def _add_long_clip(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--context",
-        type=_context,
-        metavar="LENGTH:OVERLAP[:SCHEDULE]",
-        help="clips longer than the model's own, by windows of LENGTH frames that share OVERLAP; "
-        "static, uniform (the default: shifted at each step) or looped",
-    )
-    add("--loop", action="store_true", help="let the clip run into its own beginning")
-    add("--free-noise", action="store_true", help="repeat a window's noise over the clip")
-    add(
-        "--causal",
-        type=int,
-        metavar="SPAN",
-        help="let a frame see only itself and the frames before it, SPAN at most",
-    )
-    add(
-        "--window-attention",
-        action="store_true",
-        help="let a frame see the first and those before it, which keeps the clip close to the "
-        "first (AnimateZero)",
-    )
-
-
-def _context(text: str) -> tuple[int, int, str]:
-    length, _, rest = text.partition(":")
-    overlap, _, schedule = rest.partition(":")
-    try:
-        return int(length), int(overlap), schedule or "uniform"
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not LENGTH:OVERLAP[:SCHEDULE], e.g. 16:4"
-        ) from None
-
-
-def _add_steering_options(parser: argparse.ArgumentParser) -> None:
-    usual, add = UNSTEERED, parser.add_argument
-    add(
-        "--temporal",
-        type=float,
-        default=usual.temporal,
-        metavar="W",
-        help="how closely the frames are tied together, 0 to 4 (default: 1, as the model has it)",
-    )
-    add(
-        "--blur",
-        type=int,
-        default=usual.blur,
-        metavar="LEVEL",
-        help="take details off the depth guides, 0 to 4 (default: 0)",
-    )
-    add(
-        "--guide-start",
-        type=float,
-        default=usual.start,
-        metavar="SHARE",
-        help="share of the steps after which the guides act, 0 to 1 (default: 0)",
-    )
-    add(
-        "--guide-end",
-        type=float,
-        default=usual.end,
-        metavar="SHARE",
-        help="share of the steps after which they no longer do (default: 1)",
-    )
-    add(
-        "--prompt-at",
-        type=_prompt_at,
-        action="append",
-        default=[],
-        metavar="FRAME:TEXT",
-        help="another prompt at a scene frame, blended into from the one before; may be repeated",
-    )
-
-
-def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_generate)
-    add = parser.add_argument
-    add("file", type=Path, metavar="take.json|request.json", help="with its guides beside it")
-    add("--out", type=Path, help="output folder (default: a new one beside the file's)")
-    add("--force", action="store_true", help="replace an earlier take in the output folder")
-    _add_engine_options(parser)
-    _add_output_options(parser)
-
-
-def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_serve)
-    add = parser.add_argument
-    add("--data", type=Path, help="folder of jobs and takes (default: the user's data folder)")
-    _add_engine_options(parser)
-
-
-def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_models)
-    parser.add_argument("--models", type=Path, action="append", default=[], metavar="DIR")
-    parser.add_argument("--json", action="store_true")
-    actions = parser.add_subparsers(metavar="download")
-    download = actions.add_parser("download", help="download a model of the catalogue")
-    download.set_defaults(run=_download)
-    add = download.add_argument
-    add("name", metavar="NAME", help="as `animatic models` lists it")
-    add("--to", type=Path, metavar="DIR", help="models folder (default: in the user's data folder)")
-    add("--engine-python", type=Path, metavar="PATH", help="Python of the engine's environment")
-    add("--quiet", action="store_true", help="no progress bar")
-
-
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_evaluate)
-    add = parser.add_argument
-    add("--quick", action="store_true", help="depth only, few clips and steps; under ten minutes")
-    add("--model", default="blockout-mini", help="model name or folder")
-    add("--models", type=Path, action="append", default=[], metavar="DIR", help="more models")
-    add("--engine-python", type=Path, metavar="PATH", help="Python of the engine's environment")
-    add("--blender", type=Path, metavar="PATH", help="a Blender executable (default: this bpy)")
-
-
-def _add_engine_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    if parser.get_default("run") is _render:
-        add("--model", default="blockout-mini", help="model name or folder")
-    add("--models", type=Path, action="append", default=[], metavar="DIR", help="more models")
-    add("--engine-python", type=Path, metavar="PATH", help="Python of the engine's environment")
-    add("--device", help="cuda, mps or cpu (default: the best one here)")
-    add("--port", type=int, default=0, help="the engine's port (default: a free one)")
-
-
-def _add_output_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--json", action="store_true", help="print a machine-readable summary on standard output"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _range(text: str) -> tuple[int, int]:
-    try:
-        first, last = (int(part) for part in text.split(":"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not A:B, e.g. 1:48") from None
-    if last < first:
-        raise argparse.ArgumentTypeError(f"{text!r} ends before it starts")
-    return first, last
-
-
-def _prompt_at(text: str) -> tuple[Fraction, str]:
-    frame, colon, prompt = text.partition(":")
-    try:
-        if colon and prompt.strip():
-            return Fraction(frame), prompt.strip()
-    except (ValueError, ZeroDivisionError):
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not FRAME:TEXT, e.g. 24:a street at night")
 
 
 def _host(options: argparse.Namespace) -> Host:
@@ -491,3 +275,15 @@ def _download(options: argparse.Namespace) -> int:
         folder = work.run(bars.on_event)
     print(folder)
     return 0
+
+
+_COMMANDS = {
+    "render": _render,
+    "generate": _generate,
+    "serve": _serve,
+    "models": _models,
+    "download": _download,
+    "train": _train,
+    "evaluate": _evaluate,
+    "bench": _bench,
+}

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMIT_MB = 80
 PACKAGE = ("__init__.py", "LICENSE", "README.md", "blender_addon", "engine", "server", "presets")
 EXTENSION = (*PACKAGE, "blender_manifest.toml")
-WHEEL = (*PACKAGE, "cli.py", "pyproject.toml")
+WHEEL = (*PACKAGE, "cli.py", "cli_options.py", "pyproject.toml")
 
 
 def main() -> int:

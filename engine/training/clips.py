@@ -18,6 +18,7 @@ from .data import Shards
 from .diffusion import (
     Control,
     Frozen,
+    attend_in_products,
     diffusion_loss,
     half_precision,
     noisy_and_target,
@@ -139,6 +140,7 @@ def train_on_clips(
     """
     rng = random.Random(config.seed)
     noise = torch.Generator(data.device).manual_seed(config.seed)
+    attend_in_products(model, *encoders.values())
     for encoder in encoders.values():
         use_reference_normalisation(encoder)
 

@@ -24,6 +24,7 @@ from ..vae import Vae, decode
 from .data import Shards
 from .diffusion import (
     Control,
+    attend_in_products,
     diffusion_loss,
     encode_text,
     half_precision,
@@ -172,6 +173,7 @@ def train_image(
     rng = random.Random(config.seed)
     noise = torch.Generator(data.device).manual_seed(config.seed)
     text_encoder: Any = modules["text_encoder"]
+    attend_in_products(*modules.values())
 
     def loss_of(step: int) -> Tensor:
         if step % 100 == 0:
