@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoint import content_hash, read_info
+from ..device import default_plan
 from ..errors import EngineError
 from ..training.description import describe
 from .evaluate import evaluate
@@ -80,7 +81,7 @@ def _run(options: argparse.Namespace) -> None:
         "steps": steps,
         "seed": options.seed,
         "clips": counts,
-        "machine": f"{torch.get_num_threads()} CPU threads ({platform.machine()})",
+        "machine": _machine(),
         "rows": rows,
     }
     table = markdown(report)
@@ -89,6 +90,14 @@ def _run(options: argparse.Namespace) -> None:
         json.dumps(report, indent=1) + "\n", encoding="utf-8"
     )
     print(f"\n{table}\nFigures and pictures of every clip are in {options.out}.")
+
+
+def _machine() -> str:
+    device = default_plan(None).torch_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    return threads if device.type == "cpu" else f"{device.type} and {threads}"
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ _SEEN = 60 / 128**2
 _SLIP = 2 / 128  # borders may slip by this share of the width before a colour is read
 
 
-def colours_right(made: Tensor, clip: KnownClip) -> tuple[int, int]:
+def colours_right(made: Tensor, clip: KnownClip) -> dict[str, int]:
     """How many objects have the colour that the caption names, and of how many.
+
+    Counted twice: over all, and over those whose colour and shape were held out of the training.
 
     ``made`` is [F, 3, h, w]. In each region of an object, the mean colour is compared with what
     the same object in the same light would look like in each of the eight colours; the nearest
@@ -23,7 +25,7 @@ def colours_right(made: Tensor, clip: KnownClip) -> tuple[int, int]:
     frames = made[::COLOUR_STRIDE]
     ident = clip.ident[::COLOUR_STRIDE]
     side = made.shape[-1]
-    right = total = 0
+    counts = {"colours_right": 0, "colours_seen": 0, "unseen_right": 0, "unseen_seen": 0}
     for slot, name in enumerate(clip.named.tolist()):
         if name < 0:
             continue
@@ -34,9 +36,11 @@ def colours_right(made: Tensor, clip: KnownClip) -> tuple[int, int]:
                 continue
             found = frames[frame][:, mask].mean(dim=1)
             looks = clip.expected[:, frame][:, :, mask].mean(dim=2)
-            right += int((looks - found).norm(dim=1).argmin() == name)
-            total += 1
-    return right, total
+            right = int((looks - found).norm(dim=1).argmin() == name)
+            for what in ("colours", "unseen") if clip.unseen[slot] else ("colours",):
+                counts[f"{what}_right"] += right
+                counts[f"{what}_seen"] += 1
+    return counts
 
 
 def warp_error(made: Tensor, clip: KnownClip) -> float:
@@ -74,12 +78,10 @@ def clip_figures(
     f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-8)
     keyed = torch.zeros(len(made), dtype=torch.bool)
     keyed[keyframes] = True
-    right, total = colours_right(made, clip)
     figures = {
         "structure": errors.mean().item(),
         "boundary_f1": f1.mean().item(),
-        "colours_right": right,
-        "colours_seen": total,
+        **colours_right(made, clip),
         "warp": warp_error(made, clip),
         "liveliness": liveliness(made, clip.pictures),
     }
@@ -95,9 +97,9 @@ def clip_figures(
 
 def mean_figures(rows: list[dict[str, float]]) -> dict[str, float]:
     """Means over clips; colours are counted over all objects of all clips."""
-    names = [name for name in rows[0] if not name.startswith("colours_")]
+    names = [name for name in rows[0] if not name.endswith(("_right", "_seen"))]
     means = {name: sum(row[name] for row in rows) / len(rows) for name in names}
-    seen = sum(row["colours_seen"] for row in rows)
-    if seen:
-        means["colour_accuracy"] = sum(row["colours_right"] for row in rows) / seen
+    for what, figure in (("colours", "colour_accuracy"), ("unseen", "colour_accuracy_unseen")):
+        if seen := sum(row[f"{what}_seen"] for row in rows):
+            means[figure] = sum(row[f"{what}_right"] for row in rows) / seen
     return {name: round(value, 4) for name, value in means.items()}

@@ -15,6 +15,7 @@ _COLUMNS = (
     ("structure", "structure", "{:.3f}"),
     ("boundary_f1", "boundary F1", "{:.2f}"),
     ("colour_accuracy", "colours right", "{:.0%}"),
+    ("colour_accuracy_unseen", "of held-out pairs", "{:.0%}"),
     ("warp", "warp error", "{:.4f}"),
     ("liveliness", "liveliness", "{:.2f}"),
     ("psnr_keyed", "PSNR, keyed", "{:.1f}"),

@@ -1,8 +1,7 @@
 """What is measured: the engine with a checkpoint, and the same without temporal layers."""
 
-import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +80,33 @@ class Subject:
         on_step: Callable[[int, int], None],
     ) -> Tensor:
         """One clip [F, 3, h, w] in [0, 1] held to ``guide`` on ``keyframes``."""
+        with tempfile.TemporaryDirectory() as scratch:
+            files = {} if guide is None else clip.guide_files(guide, keyframes, Path(scratch))
+            request = self._request(clip, guide, files, steps, seed)
+
+            def on_event(event: dict[str, Any]) -> None:
+                if event["type"] == "phase" and event["phase"] == "sampling":
+                    on_step(event["done"], event["of"])
+
+            guides = {path.stem: path for path in files.values()}
+            take = self.engine.generate(request, guides, seed, on_event, lambda: False)
+        return torch.from_numpy(take.frames).permute(0, 3, 1, 2).float() / 255
+
+    def _request(
+        self,
+        clip: KnownClip,
+        guide: str | None,
+        files: Mapping[int, Path],
+        steps: int,
+        seed: int,
+    ) -> dict[str, Any]:
         frames, _, height, width = clip.pictures.shape
-        controls = []
-        if guide is not None and keyframes:
-            marked = [
-                {
-                    "clip_frame": frame,
-                    "sha256": hashlib.sha256(clip.guides[guide][frame]).hexdigest(),
-                    "strength": 1.0,
-                }
-                for frame in keyframes
-            ]
-            controls = [{"guide": guide, "strength": 1.0, "keyframes": marked}]
-        request = {
+        marked = [
+            {"clip_frame": frame, "sha256": path.stem, "strength": 1.0}
+            for frame, path in files.items()
+        ]
+        controls = [{"guide": guide, "strength": 1.0, "keyframes": marked}] if marked else []
+        return {
             "schema": 1,
             "prompt": clip.caption,
             "negative_prompt": "",
@@ -109,12 +122,3 @@ class Subject:
             "sampling": {"steps": steps, "guidance": self.info.defaults["guidance"]},
             "seeds": [seed],
         }
-
-        def on_event(event: dict[str, Any]) -> None:
-            if event["type"] == "phase" and event["phase"] == "sampling":
-                on_step(event["done"], event["of"])
-
-        with tempfile.TemporaryDirectory() as scratch:
-            files = clip.guide_files(Path(scratch))
-            take = self.engine.generate(request, files, seed, on_event, lambda: False)
-        return torch.from_numpy(take.frames).permute(0, 3, 1, 2).float() / 255

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..training.captions import SHAPE_NAMES
 from ..training.flow import optical_flow
 from ..training.guides import encode_depth, render
 from ..training.raycast import Scene, camera_rays, shade, trace
-from ..training.scenes import COLOURS, Blockouts, make_blockouts
+from ..training.scenes import COLOURS, HELD_OUT_PAIRS, Blockouts, make_blockouts
 
 # Scenes that no training stage draws: the generator's other seeds are elsewhere.
 HELD_OUT_SEED, BLENDER_SEED = 2_000_000, 2_000_001
@@ -29,7 +31,8 @@ class KnownClip:
 
     ``guides`` maps a guide's name to one PNG (bytes) per frame. ``expected`` holds, for every
     colour name in order, what frames 0, COLOUR_STRIDE, ... would look like with all objects in that
-    colour; ``named`` is each object's true colour as an index, -1 where there is no object.
+    colour; ``named`` is each object's true colour as an index, -1 where there is no object;
+    ``unseen`` marks the objects whose colour and shape no training scene brings together.
     """
 
     name: str
@@ -42,23 +45,22 @@ class KnownClip:
     visible: Tensor  # [F-1, h, w] bool: still to be seen in the next frame
     expected: Tensor  # [colours, ceil(F / COLOUR_STRIDE), 3, h, w]
     named: Tensor  # [objects]
+    unseen: Tensor  # [objects] bool
     guides: dict[str, list[bytes]]
 
-    def guide_files(self, folder: Path) -> dict[str, Path]:
-        """Write all guides into ``folder``; maps their SHA-256 to the files."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def guide_files(self, guide: str, frames: Sequence[int], folder: Path) -> dict[int, Path]:
+        """Write the guides of ``frames`` into ``folder``, each named by its SHA-256."""
         files = {}
-        for pictures in self.guides.values():
-            for content in pictures:
-                sha256 = hashlib.sha256(content).hexdigest()
-                files[sha256] = folder / f"{sha256}.png"
-                files[sha256].write_bytes(content)
+        for frame in frames:
+            content = self.guides[guide][frame]
+            files[frame] = folder / f"{hashlib.sha256(content).hexdigest()}.png"
+            files[frame].write_bytes(content)
         return files
 
 
 def held_out_blockouts(count: int, frames: int, seed: int = HELD_OUT_SEED) -> Blockouts:
     """The first ``count`` scenes of a seed; a longer set begins with the shorter one."""
-    return make_blockouts(seed, count, torch.linspace(0, 1, frames))
+    return make_blockouts(seed, count, torch.linspace(0, 1, frames), held_out=True)
 
 
 def ray_cast_clips(count: int, frames: int, side: int, lineart_width: float) -> list[KnownClip]:
@@ -104,8 +106,10 @@ def _known(blockouts: Blockouts, index: int, side: int, lineart_width: float) ->
     flow = optical_flow(scene, side)
     names = list(COLOURS)
     named = torch.full((scene.kind.shape[1],), -1)
-    for slot, (colour, _) in enumerate(words.things):
+    unseen = torch.zeros(len(named), dtype=torch.bool)
+    for slot, (colour, shape) in enumerate(words.things):
         named[slot] = names.index(colour)
+        unseen[slot] = (colour, SHAPE_NAMES.index(shape)) in HELD_OUT_PAIRS
     pictures = rendered.colour[0].float() / 255
     guides = {
         "depth": [_png(code.numpy().astype(np.uint16)) for code in codes],
@@ -123,6 +127,7 @@ def _known(blockouts: Blockouts, index: int, side: int, lineart_width: float) ->
         visible=flow.forward_visible[0],
         expected=_expected(scene, side),
         named=named,
+        unseen=unseen,
         guides=guides,
     )
 

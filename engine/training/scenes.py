@@ -36,6 +36,16 @@ GROUNDS = {
 }
 
 
+# Colour and shape that no training scene brings together, each known from other pairs: whether a
+# model has learned words or pictures shows in these.
+HELD_OUT_PAIRS = (
+    ("red", CONE),
+    ("yellow", CYLINDER),
+    ("green", SPHERE),
+    ("purple", WEDGE),
+)
+
+
 @dataclass(frozen=True)
 class Light:
     """Sun and sky of one kind of light; colours linear RGB, elevation in degrees, fog per
@@ -192,14 +202,31 @@ def _jittered(rng: random.Random, colour: tuple[float, float, float]) -> Tensor:
     return torch.tensor([c * level * math.exp(rng.gauss(0, 0.08)) for c in colour]).clamp(0, 0.95)
 
 
-def _objects(rng: random.Random, entry: dict[str, Tensor], palette: list[str]) -> list:
-    """Fill one clip's slots with one to five solids; returns (colour, kind) per object."""
-    things = []
-    placed: list[tuple[float, float, float]] = []
+def _looks(rng: random.Random, palette: list[str], held_out: bool) -> list[tuple[str, int]]:
+    """One to three pairs of colour and kind. ``held_out``: the first is of HELD_OUT_PAIRS, of which
+    there are none otherwise."""
     looks = [
         (rng.choice(palette), rng.choices(_KINDS, _KIND_WEIGHTS)[0])
         for _ in range(rng.choice((1, 2, 2, 3, 3)))
     ]
+    if held_out:
+        return [rng.choice(HELD_OUT_PAIRS), *looks[1:]]
+    names = list(COLOURS)
+    return [
+        (names[(names.index(colour) + 1) % len(names)], kind)
+        if (colour, kind) in HELD_OUT_PAIRS
+        else (colour, kind)
+        for colour, kind in looks
+    ]
+
+
+def _objects(
+    rng: random.Random, entry: dict[str, Tensor], palette: list[str], held_out: bool
+) -> list:
+    """Fill one clip's slots with one to five solids; returns (colour, kind) per object."""
+    things = []
+    placed: list[tuple[float, float, float]] = []
+    looks = _looks(rng, palette, held_out)
     top: tuple[float, float, float, float] | None = None
     for slot in range(rng.choice((1, 2, 3, 3, 4, 5))):
         colour, kind = looks[slot] if slot < len(looks) else rng.choice(looks)
@@ -250,11 +277,14 @@ def _bounds(entry: dict[str, Tensor], count: int) -> tuple[Tensor, float]:
     return (low + high) / 2, max(1.0, 0.4 * float((high - low).norm()))
 
 
-def make_blockouts(seed: int, clips: int, times: Tensor, city: float = 0.15) -> Blockouts:
+def make_blockouts(
+    seed: int, clips: int, times: Tensor, city: float = 0.15, held_out: bool = False
+) -> Blockouts:
     """``clips`` random scenes at ``times`` [f] in [0, 1] of their clip (one time: a still).
 
     ``times`` of shape [clips, f] gives each clip its own. Same seed, same scenes, on any machine
-    with the same versions. Captions name a camera move only where there is more than one frame.
+    with the same versions. ``held_out`` scenes show HELD_OUT_PAIRS (a city, which has only boxes,
+    none), the others never do. Captions name a camera move only where there is more than one frame.
     """
     rng = random.Random(seed)
     times = times.expand(clips, times.shape[-1])
@@ -271,7 +301,7 @@ def make_blockouts(seed: int, clips: int, times: Tensor, city: float = 0.15) -> 
         }
         palette = list(COLOURS)
         is_city = rng.random() < city
-        things = (_city if is_city else _objects)(rng, entry, palette)
+        things = _city(rng, entry, palette) if is_city else _objects(rng, entry, palette, held_out)
         ground, light_name = rng.choice(list(GROUNDS)), rng.choice(list(LIGHTS))
         move = rng.choice(captions.MOVE_NAMES)
         centre, radius = _bounds(entry, len(things))

@@ -22,7 +22,7 @@ from animatic.engine.training.raycast import (  # noqa: E402
     shade,
     trace,
 )
-from animatic.engine.training.scenes import make_blockouts  # noqa: E402
+from animatic.engine.training.scenes import HELD_OUT_PAIRS, make_blockouts  # noqa: E402
 
 SIDE = 33  # odd, so that one pixel lies on the axis
 
@@ -134,6 +134,16 @@ def test_the_seed_names_the_data():
         torch.equal(value, getattr(again.scene, name)) for name, value in vars(first.scene).items()
     )
     assert first.captions != other.captions
+
+
+def test_held_out_pairs_are_in_no_training_scene():
+    def pairs(held_out: bool) -> list[set]:
+        made = make_blockouts(1, 60, torch.zeros(1), city=0, held_out=held_out)
+        return [set(words.things) for words in made.words]
+
+    unseen = {(colour, captions.SHAPE_NAMES[kind]) for colour, kind in HELD_OUT_PAIRS}
+    assert not any(things & unseen for things in pairs(False))
+    assert all(things & unseen for things in pairs(True))
 
 
 def test_captions_say_what_is_there():
