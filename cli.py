@@ -11,14 +11,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from .blender_addon.errors import AnimaticError, Cancelled
 from .blender_addon.link.background import blender_command
-from .blender_addon.link.catalogue import PRESETS, find_checkpoint, list_checkpoints
+from .blender_addon.link.catalogue import PRESETS, Checkpoint, find_checkpoint, list_checkpoints
 from .blender_addon.link.engine_process import EngineProcess, find_engine_python
 from .blender_addon.link.evaluate import Evaluation
 from .blender_addon.link.generate import GenerateSettings, Generation, Host, Outcome
@@ -26,9 +25,12 @@ from .blender_addon.link.install_models import ModelDownload, list_known
 from .blender_addon.link.install_places import data_folder, models_folder
 from .blender_addon.link.replay import Replay
 from .blender_addon.shot.long_clip import LongClip
+from .blender_addon.shot.own_pictures import OwnPictures
+from .blender_addon.shot.passes import Passes
 from .blender_addon.shot.report import shot_sentences
 from .blender_addon.shot.request import Steering
-from .cli_options import WITH_MORE, parser
+from .cli_options import QUALITIES, WITH_MORE, open_file_parser, parser
+from .cli_progress import display
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,8 +40,28 @@ def main(arguments: list[str] | None = None) -> int:
     if more and options.command not in WITH_MORE:
         whole.error(f"unrecognized arguments: {' '.join(more)}")
     options.more = more
+    return _guarded(lambda: _COMMANDS[options.command](options))
+
+
+def render_open_file(
+    arguments: list[str], blend: Path, scene: str, host: Callable[[argparse.Namespace], Host]
+) -> int:
+    """``animatic render`` inside a Blender that has ``blend`` open; the same return values.
+
+    ``scene`` is the one that is active there; ``host`` names the tools, given the options.
+    """
     try:
-        return _COMMANDS[options.command](options)
+        options = open_file_parser().parse_args(arguments)
+    except SystemExit as ended:  # --help, or bad usage: the words are on the terminal already
+        return int(ended.code or 0)
+    options.blend, options.scene = blend, options.scene or scene
+    return _guarded(lambda: _run(Generation(_settings(options), host(options)), options))
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """Do ``work``; what goes wrong becomes a sentence and a return value."""
+    try:
+        return work()
     except KeyboardInterrupt:
         print("\nBroken off.", file=sys.stderr)
         return 130
@@ -61,8 +83,9 @@ def _host(options: argparse.Namespace) -> Host:
     )
 
 
-def _render(options: argparse.Namespace) -> int:
-    settings = GenerateSettings(
+def _settings(options: argparse.Namespace) -> GenerateSettings:
+    quality = QUALITIES[options.quality]
+    return GenerateSettings(
         blend=options.blend,
         out=options.out or Path("out") / options.blend.stem,
         prompt=options.prompt,
@@ -74,12 +97,20 @@ def _render(options: argparse.Namespace) -> int:
         takes=options.takes,
         frames=options.frames,
         steps=options.steps,
+        steps_factor=quality.steps,
+        guidance_factor=quality.guidance,
+        passes=Passes(options.schedule or quality.schedule, options.upscale),
         guidance=options.guidance,
         strength=options.strength,
         range=options.range,
         scene=options.scene,
         shot=options.shot,
         depth_method=options.depth_method,
+        near=options.near,
+        far=options.far,
+        crease=options.crease,
+        lines_of=options.lines_of,
+        in_between=options.in_between,
         guides_only=options.guides_only,
         force=options.force,
         enable_autoexec=options.enable_autoexec,
@@ -95,10 +126,20 @@ def _render(options: argparse.Namespace) -> int:
             blur=options.blur,
             start=options.guide_start,
             end=options.guide_end,
+            encoder=options.encoder,
+            loras=tuple(options.lora),
             prompts=tuple(options.prompt_at),
         ),
+        pictures=OwnPictures(
+            reference=Path(options.reference[0]) if options.reference else None,
+            scale=options.reference[1] if options.reference else 1.0,
+            first=options.first_picture,
+        ),
     )
-    return _run(Generation(settings, _host(options)), options)
+
+
+def _render(options: argparse.Namespace) -> int:
+    return _run(Generation(_settings(options), _host(options)), options)
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -108,7 +149,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _run(work: Generation | Replay, options: argparse.Namespace) -> int:
     """Run with progress bars; Ctrl-C cancels in order. Prints what was made."""
     cancel_on_signals(work)
-    with Bars(options.quiet) as bars:
+    with display(options.quiet) as bars:
         outcome = work.run(bars.on_event)
     for sentence in _sentences(outcome):
         print(sentence, file=sys.stderr)
@@ -132,42 +173,6 @@ def cancel_on_signals(work: Generation | Replay | ModelDownload) -> None:
         signal.signal(number, first)
 
 
-class Bars:
-    """One progress bar per phase, on standard error."""
-
-    NAMES = {"load": "model load", "engine": "engine start", "control": "guide encoding"}
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: tqdm | None = None
-        self._key = ("", "")
-
-    def __enter__(self) -> Bars:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def on_event(self, event: dict) -> None:
-        """Show one event of a run; previews are not for a terminal."""
-        if "phase" not in event or self._quiet:
-            return
-        key = (event["phase"], event["text"] if event["phase"] == "sampling" else "")
-        if key != self._key:
-            self.__exit__()
-            name = self.NAMES.get(event["phase"], event["phase"])
-            self._bar = tqdm(
-                desc=f"{' '.join((name, key[1])).strip():<24}",
-                bar_format="{desc}|{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]",
-            )
-            self._key = key
-        assert self._bar is not None
-        self._bar.total = event["of"]
-        self._bar.n = event["done"]
-        self._bar.refresh()
-
-
 def _sentences(outcome: Outcome) -> list[str]:
     shot = outcome.shot
     if not shot or "keyframes" not in shot:
@@ -177,6 +182,8 @@ def _sentences(outcome: Outcome) -> list[str]:
 
 def _made(outcome: Outcome) -> list[Path]:
     names = ["guides/contact_sheet.png", "video.mp4", "frames", "shot.blend", "take.json"]
+    if outcome.takes:
+        names += outcome.takes[0].get("in_between", {}).values()
     return [outcome.out / name for name in names if (outcome.out / name).exists()]
 
 
@@ -229,7 +236,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    with Bars(quiet=False) as bars:
+    with display(quiet=False) as bars:
         return Evaluation(
             checkpoint=find_checkpoint(options.model, [*options.models, models_folder()]),
             python=find_engine_python(options.engine_python),
@@ -241,8 +248,13 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    program = [sys.executable, "-m", "animatic.blender_addon.scene.bench"]
-    return subprocess.run([*program, *options.more]).returncode
+    what, *more = options.more or [""]
+    if what == "engine":
+        program = [str(find_engine_python()), "-m", "animatic.engine.bench"]
+    else:
+        more = options.more[what == "guides" :]
+        program = [sys.executable, "-m", "animatic.blender_addon.scene.bench"]
+    return subprocess.run([*program, *more]).returncode
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -259,7 +271,7 @@ def _models(options: argparse.Namespace) -> int:
         print()
         return 0
     for c in checkpoints:
-        print(f"{c.name}: {', '.join(c.guides)}; {c.native}x{c.native}, {c.frames} frames at")
+        print(f"{c.name}: {', '.join(_taken(c))}; {c.native}x{c.native}, {c.frames} frames at")
         print(f"    {c.fps} per second; {c.folder}")
     for known in away:
         print(f"{known.name}: not here; {known.bytes / 1e9:.1f} GB, {known.licence}")
@@ -268,10 +280,19 @@ def _models(options: argparse.Namespace) -> int:
     return 0
 
 
+def _taken(checkpoint: Checkpoint) -> list[str]:
+    """What a model takes beside the prompt, in words."""
+    guides = [
+        f"{guide} ({' or '.join(kinds)})" if len(kinds) > 1 else guide
+        for guide, kinds in checkpoint.encoders.items()
+    ]
+    return guides + ["reference pictures"] * checkpoint.image_prompt
+
+
 def _download(options: argparse.Namespace) -> int:
     work = ModelDownload(options.name, online=True, models=options.to, python=options.engine_python)
     cancel_on_signals(work)
-    with Bars(options.quiet) as bars:
+    with display(options.quiet) as bars:
         folder = work.run(bars.on_event)
     print(folder)
     return 0

@@ -7,7 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from . import __version__
-from .blender_addon.shot.request import UNSTEERED
+from .blender_addon.link.quality import read_qualities
+from .blender_addon.shot.passes import SCHEDULES, USUAL_SHARE
+from .blender_addon.shot.request import ENCODERS, UNSTEERED
+
+QUALITIES = read_qualities()
 
 # These have command lines of their own, in the environment that does the work.
 WITH_MORE = ("train", "evaluate", "bench")
@@ -33,13 +37,31 @@ def parser() -> argparse.ArgumentParser:
         epilog="Further: --clips N, --blender-clips N, --steps N, --seed N, --json FILE, --out DIR",
     )
     _add_evaluate(evaluate)
-    commands.add_parser("bench", add_help=False, help="seconds per guide on this machine")
+    bench_help = "seconds per guide, or (bench engine) per take"
+    commands.add_parser("bench", add_help=False, help=bench_help)
+    return whole
+
+
+def open_file_parser() -> argparse.ArgumentParser:
+    """The options of ``animatic render``, for a Blender that has opened the file."""
+    whole = argparse.ArgumentParser(
+        prog="blender -b SCENE.blend -c animatic",
+        description="Make a video from the opened file, as it lies on disk; it is never written.",
+        epilog="What is not named here is as the extension's preferences say.",
+    )
+    _add_render_options(whole)
     return whole
 
 
 def _add_render(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "blend", type=Path, metavar="SCENE.blend", help="the file; it is never written"
+    )
+    _add_render_options(parser)
+
+
+def _add_render_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("blend", type=Path, metavar="SCENE.blend", help="the file; it is never written")
     add("--prompt", default="", help="what the picture shows")
     add("--negative", default="", help="what the picture must not show")
     add("--guide", choices=["depth", "lineart", "render"], default="depth")
@@ -59,17 +81,81 @@ def _add_render(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1, help="seed of the first take (default: 1)")
     add("--takes", type=int, default=1, metavar="N", help="number of takes (default: 1)")
     add("--steps", type=int, help="sampling steps")
+    _add_passes(parser)
     add("--guidance", type=float, help="how strongly the prompt is followed (1 = no guidance)")
     add("--strength", type=float, default=1.0, help="how strongly the guides hold (default: 1)")
     _add_long_clip(parser)
     _add_steering_options(parser)
+    _add_own_options(parser)
     add("--guides-only", action="store_true", help="make the guides and stop; no engine is started")
     add("--depth-method", choices=["auto", "workbench", "cycles"], default="auto")
-    add("--blender", type=Path, metavar="PATH", help="a Blender executable (default: this bpy)")
+    _add_guide_options(parser)
+    add(
+        "--in-between",
+        action="store_true",
+        help="make a picture for every scene frame, along the scene's own motion",
+    )
+    add("--blender", type=Path, metavar="PATH", help="a Blender executable (default: this one)")
     add("--enable-autoexec", action="store_true", help="let the file's own Python scripts run")
     add("--model", default="blockout-mini", help="model name or folder")
     _add_engine_options(parser)
     _add_output_options(parser)
+
+
+def _add_passes(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    levels = "; ".join(f"{q.id}: {q.description}" for q in QUALITIES.values())
+    add(
+        "--quality",
+        choices=list(QUALITIES),
+        default="standard",
+        help=f"{levels} (default: standard)",
+    )
+    add(
+        "--schedule",
+        choices=SCHEDULES,
+        help="dpm: few steps, any model; lcm: 4 to 8 steps, models distilled for it (default: the "
+        "model's own, or the quality's)",
+    )
+    add(
+        "--upscale",
+        type=_upscale,
+        metavar="SCALE[:SHARE]",
+        help="make the frames 1.25 to 2 times as large, in a second pass of a share of the steps "
+        f"(default: {USUAL_SHARE})",
+    )
+
+
+def _upscale(text: str) -> tuple[float, float]:
+    scale, _, share = text.partition(":")
+    try:
+        return float(scale), float(share) if share else USUAL_SHARE
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SCALE[:SHARE], e.g. 1.5") from None
+
+
+def _add_guide_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--near",
+        type=float,
+        metavar="UNITS",
+        help="distance of what depth guides show white (default: the nearest thing in the shot)",
+    )
+    add(
+        "--far",
+        type=float,
+        metavar="UNITS",
+        help="distance of what they show darkest (default: the farthest thing in the shot)",
+    )
+    add(
+        "--crease",
+        type=float,
+        metavar="DEGREES",
+        help="angle between two faces under which line guides draw their edge, 0 to 180 "
+        "(default: 140)",
+    )
+    add("--lines-of", metavar="COLLECTION", help="draw lines of this collection's objects only")
 
 
 def _add_long_clip(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +232,50 @@ def _add_steering_options(parser: argparse.ArgumentParser) -> None:
         metavar="FRAME:TEXT",
         help="another prompt at a scene frame, blended into from the one before; may be repeated",
     )
+
+
+def _add_own_options(parser: argparse.ArgumentParser) -> None:
+    """What the model is given besides the prompt and the scene."""
+    add = parser.add_argument
+    add(
+        "--encoder",
+        choices=ENCODERS,
+        help="what the guides go to: a SparseCtrl encoder, or an ordinary ControlNet that makes "
+        "each frame by itself (default: the model's sparse one, where it has one)",
+    )
+    add(
+        "--reference",
+        type=_scaled,
+        metavar="IMAGE[@SCALE]",
+        help="a PNG or JPEG to look at beside the prompt, at 0 to 2 (default: 1)",
+    )
+    add(
+        "--first-picture",
+        type=Path,
+        metavar="IMAGE",
+        help="a PNG that becomes the first frame, and whose look all frames share",
+    )
+    add(
+        "--lora",
+        type=_scaled,
+        action="append",
+        default=[],
+        metavar="NAME[@SCALE]",
+        help="a LoRA in the folder loras/ beside the model, at -2 to 2 (default: 1); may be "
+        "repeated",
+    )
+
+
+def _scaled(text: str) -> tuple[str, float]:
+    name, at, scale = text.rpartition("@")
+    try:
+        if at and name:
+            return name, float(scale)
+    except ValueError:
+        pass  # an @ in the name
+    if not text:
+        raise argparse.ArgumentTypeError("the name is missing")
+    return text, 1.0
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,10 @@ folder, as "base" (a single-file Stable Diffusion checkpoint, for unet/, vae/ an
 "motion" (for motion_adapter/), "adapter" (the domain adapter, a LoRA that is merged into the image
 layers) and by the names that "guides" gives control encoders. "scales" may weaken "adapter" and
 "motion" (both 1).
+
+Parts that may be added or left out: "image_guides" gives guides an image ControlNet's folder
+beside, or in place of, their SparseCtrl encoder; "image_prompt" names the folder of an image
+encoder and the IP-Adapter file (its suffix may be left out). What is not there is not offered.
 """
 
 import hashlib
@@ -24,11 +28,15 @@ from safetensors import SafetensorError, safe_open
 from .errors import EngineError
 
 GUIDES = ("depth", "lineart", "render")
+# What a request's controls may name: SparseCtrl's encoders, and ordinary ControlNets.
+SPARSE, IMAGE = "sparse", "image"
 _PARTS = ("unet", "motion_adapter", "vae", "text_encoder", "tokenizer", "scheduler")
+LORAS = "loras"
 # What a published file stands in for; a control encoder's stands in for its folder.
 _REPLACED = {"base": ("unet", "vae", "text_encoder"), "motion": ("motion_adapter",), "adapter": ()}
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _SCALES = {"adapter": 1.0, "motion": 1.0}
+_PLAIN_PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 _AGAIN = "Copy or download the checkpoint again."
 
 
@@ -37,6 +45,8 @@ class CheckpointInfo:
     """What animatic.json says. ``guides`` maps a guide to the folder of its control encoder and
     holds only those that are there; ``lineart_width`` is in pixels at the native size. ``files``
     maps parts to published files in the folder; ``scales`` has "adapter" and "motion", 0 to 2.
+    ``image_guides`` maps guides to the folders of image ControlNets that are there;
+    ``image_prompt`` has the paths of "encoder" and "adapter", or nothing.
     """
 
     folder: Path
@@ -47,6 +57,37 @@ class CheckpointInfo:
     lineart_width: float
     files: dict[str, str] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=lambda: dict(_SCALES))
+    image_guides: dict[str, str] = field(default_factory=dict)
+    image_prompt: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def encoders(self) -> dict[str, list[str]]:
+        """The kinds of control encoder that each guide has here, the usual one first."""
+        return {
+            guide: [SPARSE] * (guide in self.guides) + [IMAGE] * (guide in self.image_guides)
+            for guide in GUIDES
+            if guide in self.guides or guide in self.image_guides
+        }
+
+    def encoder_for(self, guide: str, wanted: str | None = None) -> str:
+        """The kind of encoder for ``guide``: the ``wanted`` one, or the usual one for None.
+
+        Raises EngineError where the checkpoint has none.
+        """
+        has = self.encoders.get(guide, [])
+        if not has:
+            raise EngineError(
+                f"The checkpoint {self.name} has no control encoder for {guide} guides; it takes "
+                f"{', '.join(self.encoders) or 'no guides'}. Choose one of these, or another "
+                "checkpoint."
+            )
+        if wanted is not None and wanted not in has:
+            raise EngineError(
+                f"The checkpoint {self.name} has no {wanted} encoder for {guide} guides, only a "
+                f"{has[0]} one. Use that, or install the other (`animatic models` lists what "
+                "there is)."
+            )
+        return wanted or has[0]
 
     def path(self, part: str) -> Path:
         """The folder of a part, or the published file that stands in for it."""
@@ -71,12 +112,14 @@ def read_info(folder: Path) -> CheckpointInfo:
         name, lineart_width = str(stored["name"]), float(stored["lineart_width"])
         files = {part: str(file) for part, file in stored.get("files", {}).items()}
         scales = _SCALES | {part: float(s) for part, s in stored.get("scales", {}).items()}
+        image_guides = dict(stored.get("image_guides", {}))
+        image_prompt = dict(stored.get("image_prompt", {}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(
             f"{path} lacks or mistakes an entry ({error}); expected name, native (width, height, "
             f"frames, fps), guides, defaults (steps, guidance) and lineart_width. {_AGAIN}"
         ) from error
-    for guide, part in declared.items():
+    for guide, part in [*declared.items(), *image_guides.items()]:
         # The folder's name comes from a file that somebody else may have made.
         if guide not in GUIDES or not re.fullmatch(r"\w[\w.-]*", str(part)):
             raise EngineError(
@@ -86,8 +129,27 @@ def read_info(folder: Path) -> CheckpointInfo:
     _check_files(path, files, scales, {*_REPLACED, *declared.values()})
     info = CheckpointInfo(folder, name, native, declared, defaults, lineart_width, files, scales)
     return replace(
-        info, guides={g: part for g, part in declared.items() if info.path(part).exists()}
+        info,
+        guides={g: part for g, part in declared.items() if info.path(part).exists()},
+        image_guides={g: part for g, part in image_guides.items() if (folder / part).exists()},
+        image_prompt=_image_prompt(path, image_prompt),
     )
+
+
+def _image_prompt(card: Path, declared: dict[str, Any]) -> dict[str, Path]:
+    """The paths of an image prompt's two parts; nothing where one of them is not there."""
+    if not declared:
+        return {}
+    plain = all(_PLAIN_PATH.fullmatch(str(part)) for part in declared.values())
+    if declared.keys() != {"encoder", "adapter"} or not plain:
+        raise EngineError(
+            f"{card} describes the image prompt as {declared}; expected an encoder and an adapter, "
+            f"each a plain path in the checkpoint's folder. {_AGAIN}"
+        )
+    encoder, adapter = (card.parent / str(declared[part]) for part in ("encoder", "adapter"))
+    files = [adapter.with_name(adapter.name + end) for end in ("", ".safetensors", *_PICKLES)]
+    found = next((file for file in files if file.is_file()), None)
+    return {"encoder": encoder, "adapter": found} if found and encoder.is_dir() else {}
 
 
 def _check_files(
@@ -110,15 +172,19 @@ def _check_files(
 def describe(checkpoint_dir: Path) -> dict[str, Any]:
     """The checkpoint as GET /v1/models lists it, without loading weights.
 
-    {"name", "sha256", "native": {width, height, frames, fps}, "guides": [...], "defaults": {steps,
-    guidance}, "lineart_width"}. Raises EngineError with a sentence.
+    {"name", "sha256", "native": {width, height, frames, fps}, "guides": [...], "encoders":
+    {guide: ["sparse", "image"]}, "image_prompt": whether it takes one, "loras": [names],
+    "defaults": {steps, guidance}, "lineart_width"}. Raises EngineError with a sentence.
     """
     info = read_info(Path(checkpoint_dir))
     return {
         "name": info.name,
         "sha256": content_hash(info),
         "native": info.native,
-        "guides": list(info.guides),
+        "guides": list(info.encoders),
+        "encoders": info.encoders,
+        "image_prompt": bool(info.image_prompt),
+        "loras": sorted({path.stem for path in lora_files(info.folder)}),
         "defaults": info.defaults,
         "lineart_width": info.lineart_width,
     }
@@ -128,7 +194,9 @@ def content_hash(info: CheckpointInfo) -> str:
     """SHA-256 of all that decides the model's output: its parts' files and the guides' encoders.
 
     Not of its name, licence or defaults, so that these can be corrected without making the model
-    another one. Files are hashed again only when their size or time of change has.
+    another one. Nor of image ControlNets and IP-Adapters: adding one must not make the checkpoint
+    another for all requests and takes that do not use it. A take that does has their own hashes
+    in its plan (``part_hash``). Files are hashed again only when their size or time of change has.
     """
     total = hashlib.sha256(json.dumps(info.guides, sort_keys=True).encode())
     replaced = {folder for part in info.files for folder in _REPLACED.get(part, (part,))}
@@ -143,6 +211,29 @@ def content_hash(info: CheckpointInfo) -> str:
     if info.scales != _SCALES:
         total.update(json.dumps(info.scales, sort_keys=True).encode())
     return total.hexdigest()
+
+
+def part_hash(path: Path) -> str:
+    """SHA-256 of a part that may be added: of its file, or of all that counts in its folder.
+
+    Raises EngineError where it cannot be read.
+    """
+    if path.is_file():
+        return file_sha256(path)
+    files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json"))
+    names = "".join(f"{file.name} {file_sha256(file)}\n" for file in files)
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
+def lora_files(folder: Path) -> list[Path]:
+    """LoRAs for the checkpoint in ``folder``: in loras/, in its folder or beside it."""
+    return [
+        path
+        for place in (folder / LORAS, folder.parent / LORAS)
+        if place.is_dir()
+        for path in sorted(place.iterdir())
+        if path.suffix in (".safetensors", *_PICKLES[:-1])
+    ]
 
 
 def file_sha256(path: Path) -> str:

@@ -1,8 +1,12 @@
-"""Guides to conditions: what a SparseCtrl encoder gets for a clip.
+"""Guides to conditions: what a control encoder gets for a clip.
 
 Source: SparseCtrl (Guo et al. 2023), section 3.2, and guoyww/AnimateDiff, ``latent_condition.yaml``
 and ``image_condition.yaml``: condition and mask side by side; a frame without a guide is zero in
-both, in latent space too, where zero is not an encoded black picture.
+both, in latent space too, where zero is not an encoded black picture. An ordinary ControlNet gets
+the same pixels; our depth is what the published depth ControlNet (lllyasviel,
+``control_v11f1p_sd15_depth``) was trained on: MiDaS's disparity from 0 at the farthest to 1 at the
+nearest (lllyasviel/ControlNet, ``annotator/midas``). Only the range differs: one for the whole shot
+instead of each picture's own, which would flicker.
 """
 
 import hashlib
@@ -14,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import SparseControlNetModel
+from diffusers import ControlNetModel, SparseControlNetModel
 from PIL import Image, UnidentifiedImageError
 
 from .errors import EngineError
 from .parts import Parts
 from .structure import blur_structure
+from .upscale import enlarge_guide
 from .vae import encode
 
 # Picture modes that a guide may have, as Pillow names them.
@@ -51,27 +56,34 @@ class Condition:
 
 
 def build_condition(
-    parts: Parts, control: Mapping[str, Any], guides: Mapping[str, Path], clip: Mapping[str, Any]
+    parts: Parts,
+    control: Mapping[str, Any],
+    guides: Mapping[str, Path],
+    clip: Mapping[str, Any],
+    size: tuple[int, int] | None = None,
 ) -> Condition | None:
     """The condition of one entry of the request's ``controls``, or None where it has no strength.
+
+    ``size`` (height, width) is what guides of the clip's size are enlarged to.
 
     A keyframe with strength 0 is left out, as if it had never been set: scaled only in its own
     frame, it would still reach the others through the motion modules. ``blur`` takes details off
     the guides before they are encoded. Raises EngineError for a guide file that is missing,
     damaged, or not what was asked for.
     """
-    guide = control["guide"]
+    guide, kind = control["guide"], control.get("encoder")
     keyframes = [k for k in control["keyframes"] if k["strength"] > 0]
     if not keyframes or control["strength"] == 0:
         return None
     keyframes.sort(key=lambda keyframe: keyframe["clip_frame"])
-    encoder = parts.control(guide)
+    encoder = parts.control(guide, kind)
     width, height, frames = clip["width"], clip["height"], clip["frames"]
     blur = control.get("blur", 0)
     encoded = {}
     for keyframe in keyframes:
         picture = read_guide(guide, keyframe["sha256"], guides, width, height)
         picture = blur_structure(picture[None], blur)[0]
+        picture = enlarge_guide(picture, guide, *(size or (height, width)))
         encoded[keyframe["clip_frame"]] = _encode(parts, encoder, picture, keyframe["sha256"])
     strengths = frame_strengths(
         list(encoded),
@@ -157,11 +169,15 @@ def read_guide(
 
 
 def _encode(
-    parts: Parts, encoder: SparseControlNetModel, picture: torch.Tensor, sha256: str
+    parts: Parts,
+    encoder: SparseControlNetModel | ControlNetModel,
+    picture: torch.Tensor,
+    sha256: str,
 ) -> torch.Tensor:
     """A guide as the encoder takes it, [C, h, w]: pixels, or the VAE's latent."""
     picture = picture.to(parts.plan.torch_device, parts.plan.torch_dtype)
-    if not encoder.config.use_simplified_condition_embedding:
+    # An ordinary ControlNet takes pixels in 0 to 1, whatever they show: it has no such entry.
+    if not encoder.config.get("use_simplified_condition_embedding"):
         return picture
     # The reference draws the latent from the VAE's distribution. Its noise comes from the guide's
     # own content: two takes that differ in the seed then share one condition, a replay gets the

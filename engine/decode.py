@@ -24,14 +24,15 @@ def decode(
 ) -> np.ndarray:
     """Frames uint8 [F, H, W, 3] of the clip ``latents`` [1, C, F, h, w].
 
-    ``batch`` frames at once, so that a long clip needs no more memory than a short one;
-    ``on_frames(done)`` is called after each batch.
+    ``batch`` frames at once, so that a long clip needs no more memory than a short one; the plan
+    may have a frame decoded in tiles. ``on_frames(done)`` is called after each batch.
     """
     frames = latents[0].transpose(0, 1)
     made = []
     for start in range(0, len(frames), batch):
         check()
-        picture = vae.decode(parts.vae, frames[start : start + batch].to(parts.plan.torch_dtype))
+        some = frames[start : start + batch].to(parts.plan.torch_dtype)
+        picture = vae.decode(parts.vae, some, parts.plan.decode_tiles)
         pixels = picture.float().clamp(0, 1) * 255
         made.append(pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
         on_frames(min(start + batch, len(frames)))

@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import diffusers
@@ -41,7 +41,8 @@ class Plan:
     ``device`` is "cuda" (NVIDIA, and AMD through ROCm), "mps" (Metal) or "cpu", with an index after
     a colon where there are several; ``threads`` counts CPU threads; ``guidance_batch`` is 2 where
     both halves of classifier-free guidance go through the model together and 1 where they go one
-    after the other (half the memory); ``decode_batch`` is how many frames are decoded at once.
+    after the other (half the memory); ``decode_batch`` is how many frames are decoded at once, and
+    with ``decode_tiles`` not even a whole one; ``compiled`` models went through torch.compile.
     """
 
     device: str
@@ -49,6 +50,8 @@ class Plan:
     threads: int
     guidance_batch: int = 2
     decode_batch: int = 4
+    decode_tiles: bool = False
+    compiled: bool = False
     versions: dict[str, str] = field(default_factory=library_versions, compare=False)
 
     @property
@@ -61,13 +64,23 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as it is stored in take.json."""
+        unusual = {"decode_tiles": self.decode_tiles, "compiled": self.compiled}
         return {
             "device": self.device,
             "dtype": self.dtype,
             "batch": {"guidance": self.guidance_batch, "decode": self.decode_batch},
             "threads": self.threads,
+            **{name: True for name, used in unusual.items() if used},
             "versions": dict(self.versions),
         }
+
+    def smaller(self, stage: str) -> "Plan | None":
+        """A plan that needs less memory in ``stage`` ("sampling" or "decode"), or None."""
+        if stage == "sampling":
+            return replace(self, guidance_batch=1) if self.guidance_batch > 1 else None
+        if self.decode_batch > 1:
+            return replace(self, decode_batch=1)
+        return None if self.decode_tiles else replace(self, decode_tiles=True)
 
 
 def pick_device() -> str:
@@ -82,13 +95,15 @@ def pick_device() -> str:
 def default_plan(device: str | None = None) -> Plan:
     """The plan for this machine; ``device`` None picks by itself.
 
-    CPUs compute in float32 (half precision is slower there), GPUs in float16. Raises EngineError
-    for a device that is not here.
+    CPUs compute in float32 (half precision is slower there), GPUs in float16. The environment
+    variable ANIMATIC_COMPILE=1 has the models compiled: minutes for the first take, and faster ones
+    after it. Raises EngineError for a device that is not here.
     """
     device = device or pick_device()
     _check_device(device)
     dtype = "float32" if device.startswith("cpu") else "float16"
-    return Plan(device=device, dtype=dtype, threads=torch.get_num_threads())
+    compiled = os.environ.get("ANIMATIC_COMPILE", "") not in ("", "0")
+    return Plan(device=device, dtype=dtype, threads=torch.get_num_threads(), compiled=compiled)
 
 
 def forced_plan(stored: dict[str, Any]) -> Plan:
@@ -103,6 +118,8 @@ def forced_plan(stored: dict[str, Any]) -> Plan:
             threads=int(stored["threads"]),
             guidance_batch=int(batch["guidance"]),
             decode_batch=int(batch["decode"]),
+            decode_tiles=bool(stored.get("decode_tiles", False)),
+            compiled=bool(stored.get("compiled", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError(
@@ -162,15 +179,20 @@ def applied(plan: Plan) -> Iterator[None]:
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
+    # Fills every new tensor, to find programs that read what nobody wrote: a tool for debugging.
+    debugging: Any = torch.utils.deterministic
+    filled = debugging.fill_uninitialized_memory
     torch.set_num_threads(plan.threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+    debugging.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
         torch.backends.cudnn.benchmark = benchmark
+        debugging.fill_uninitialized_memory = filled
 
 
 def synchronise(device: torch.device) -> None:
@@ -198,22 +220,17 @@ def free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-@contextmanager
-def memory_as_sentence(plan: Plan, width: int, height: int, frames: int) -> Iterator[None]:
-    """Turn running out of memory into an EngineError that says what to lower."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise EngineError(
-            f"The {'computer' if plan.device == 'cpu' else 'graphics card'} ran out of memory at "
-            f"{width}x{height} with {frames} frames. Lower the size or the number of frames, or "
-            "close other programs that use this memory."
-        ) from error
+def memory_sentence(plan: Plan, width: int, height: int, frames: int) -> str:
+    """What to lower where the memory is too small even for the smallest plan."""
+    return (
+        f"The {'computer' if plan.device == 'cpu' else 'graphics card'} ran out of memory at "
+        f"{width}x{height} with {frames} frames. Lower the size or the number of frames, or "
+        "close other programs that use this memory."
+    )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out."""
     # torch raises its own class on CUDA only; on Metal and the CPU the text alone tells.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
         sign in str(error) for sign in ("DefaultCPUAllocator", "MPS backend out of memory")

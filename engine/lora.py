@@ -19,19 +19,17 @@ from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_t
 from safetensors import safe_open
 from torch import nn
 
-from .checkpoint import file_sha256
+from .checkpoint import LORAS, file_sha256, lora_files
 from .errors import EngineError
 from .original_files import (
     LORA,
     MOTION_LORA,
-    PICKLE_SUFFIXES,
     SAFE_SUFFIX,
     Weights,
     read_weights,
     recognise,
 )
 
-FOLDER = "loras"
 EXPECTED = "a LoRA for Stable Diffusion 1, or a MotionLoRA"
 
 # One factor of one layer's change, in the spellings of diffusers (old and new), peft and kohya.
@@ -182,14 +180,8 @@ def find_lora(folder: Path, name: str, sha256: str | None) -> Path:
     It lies in loras/, in the checkpoint's folder or beside it. Raises EngineError where there is
     none, or none with the content ``sha256`` where one is given.
     """
-    places = [folder / FOLDER, folder.parent / FOLDER]
-    files = [
-        path
-        for place in places
-        if place.is_dir()
-        for path in sorted(place.iterdir())
-        if path.suffix in (SAFE_SUFFIX, *PICKLE_SUFFIXES)
-    ]
+    places = [folder / LORAS, folder.parent / LORAS]
+    files = lora_files(folder)
     named = [path for path in files if name in (path.name, path.stem)]
     if not named:
         there = ", ".join(sorted({path.stem for path in files})) or "none"

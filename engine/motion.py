@@ -37,6 +37,8 @@ class FrameNormMotionModule(AnimateDiffTransformer3D):
         ``hidden_states`` is [batch*num_frames, channels, height, width], frames of one clip next to
         each other; so is the result. The other arguments are diffusers' own.
         """
+        if self.motion_scale == 0:
+            return hidden_states
         batch_frames, channels, height, width = hidden_states.shape
         batch = batch_frames // num_frames
         x = self.norm(hidden_states)

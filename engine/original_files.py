@@ -22,6 +22,7 @@ BASE = "a Stable Diffusion 1 checkpoint"
 MOTION = "AnimateDiff motion modules"
 CONTROL = "a SparseCtrl encoder"
 LORA = "a LoRA"
+IMAGE_PROMPT = "an IP-Adapter"
 MOTION_LORA = "a MotionLoRA"
 
 # What a file is, by the first row that has all its parts in some of the file's names.
@@ -33,8 +34,8 @@ _SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("lora_unet_double_blocks",), "a LoRA for Flux"),
     (("lora", "motion_modules."), MOTION_LORA),
     (("lora",), LORA),
-    (("ip_adapter.",), "an IP-Adapter"),
-    (("image_proj.",), "an IP-Adapter"),
+    (("ip_adapter.",), IMAGE_PROMPT),
+    (("image_proj.",), IMAGE_PROMPT),
     (("emb_params",), "a textual inversion"),
     (("string_to_param",), "a textual inversion"),
     (("control_model.",), "a ControlNet"),
@@ -74,10 +75,14 @@ def read_weights(path: Path, expected: str) -> Weights:
         if not isinstance(inner, dict):
             break
         stored = inner
-    tensors = stored.items() if isinstance(stored, dict) else ()
+    tensors = dict(stored) if isinstance(stored, dict) else {}
+    for group in ("image_proj", "ip_adapter"):  # an IP-Adapter's pickle has them as containers
+        inner = tensors.get(group)
+        if isinstance(inner, dict):
+            tensors |= {f"{group}.{name}": tensor for name, tensor in inner.items()}
     weights = {
         str(name).removeprefix("module."): tensor
-        for name, tensor in tensors
+        for name, tensor in tensors.items()
         if isinstance(tensor, torch.Tensor)
     }
     if not weights:

@@ -1,6 +1,6 @@
 """The parts of a loaded checkpoint, ready to compute."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 import transformers
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     MotionAdapter,
     SchedulerMixin,
     SparseControlNetModel,
@@ -20,10 +21,12 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import original
-from .checkpoint import CheckpointInfo, check_part, content_hash, read_info, read_json
+from .checkpoint import IMAGE, CheckpointInfo, content_hash, part_hash, read_info, read_json
 from .device import Plan
 from .errors import EngineError
+from .image_prompt import ImagePrompt, load_image_prompt
 from .lora import LoraStack, find_targets, merge, read_lora
+from .model_folder import SHARED, check_same, load_image_control, load_model
 from .motion import set_motion_scale, use_reference_normalisation
 from .vae import VAE_CLASSES, Vae
 
@@ -44,6 +47,8 @@ class Parts:
     scheduler: SchedulerMixin
     loras: LoraStack
     controls: dict[str, SparseControlNetModel] = field(default_factory=dict)
+    # By part: content hash and model. They come and go without the checkpoint's becoming another.
+    _optional: dict[str, tuple[str, Any]] = field(default_factory=dict)
 
     @property
     def latent_scale(self) -> int:
@@ -55,17 +60,57 @@ class Parts:
         """The longest clip the motion modules have positions for."""
         return int(self.unet.config.motion_max_seq_length)
 
-    def control(self, guide: str) -> SparseControlNetModel:
-        """The control encoder for ``guide``. Raises EngineError where the checkpoint has none."""
-        if guide not in self.info.guides:
-            raise EngineError(
-                f"The checkpoint {self.info.name} has no control encoder for {guide} guides; it "
-                f"takes {', '.join(self.info.guides) or 'no guides'}. Choose one of these, or "
-                "another checkpoint."
-            )
+    def control(
+        self, guide: str, kind: str | None = None
+    ) -> SparseControlNetModel | ControlNetModel:
+        """The control encoder for ``guide``, of the ``kind`` "sparse" or "image", or the usual one.
+
+        Raises EngineError where the checkpoint has none.
+        """
+        if self.info.encoder_for(guide, kind) == IMAGE:
+            return self._image_control(guide)
         if guide not in self.controls:
             self.controls[guide] = self._load_control(self.info.guides[guide])
         return self.controls[guide]
+
+    def image_prompt(self) -> ImagePrompt:
+        """Image encoder and IP-Adapter. Raises EngineError where the checkpoint has none."""
+        if not self.info.image_prompt:
+            raise EngineError(
+                f"The checkpoint {self.info.name} takes no reference picture: it has no image "
+                "encoder and IP-Adapter. Install them (`animatic models` lists what there is), or "
+                "leave the picture out."
+            )
+        paths = self.info.image_prompt
+        held = self._optional.get("image_prompt")
+        content = part_hash(paths["encoder"]) + part_hash(paths["adapter"])
+        if held is None or held[0] != content:
+            held = (content, load_image_prompt(paths, self.unet, self.plan))
+            self._optional["image_prompt"] = held
+        return held[1]
+
+    def optional_parts(self, request: Mapping[str, Any]) -> dict[str, str]:
+        """Content hashes of the parts, by their paths, that ``request`` uses and that the
+        checkpoint's own hash does not cover. Raises EngineError for what is not there.
+        """
+        used = [
+            self.info.folder / self.info.image_guides[control["guide"]]
+            for control in request["controls"]
+            if self.info.encoder_for(control["guide"], control.get("encoder")) == IMAGE
+        ]
+        if request.get("image_prompt", {}).get("scale"):
+            used += self.info.image_prompt.values()
+        return {path.relative_to(self.info.folder).as_posix(): part_hash(path) for path in used}
+
+    def _image_control(self, guide: str) -> ControlNetModel:
+        part = self.info.image_guides[guide]
+        path = self.info.folder / part
+        content = part_hash(path)
+        held = self._optional.get(part)
+        if held is None or held[0] != content:
+            held = (content, load_image_control(path, self.unet, self.latent_scale, self.plan))
+            self._optional[part] = held
+        return held[1]
 
     def _load_control(self, part: str) -> SparseControlNetModel:
         path, plan, unet = self.info.path(part), self.plan, self.unet.config
@@ -73,14 +118,8 @@ class Parts:
             encoder = original.load_control(path, plan.torch_dtype, unet.num_attention_heads)
             encoder = encoder.to(plan.torch_device)
         else:
-            encoder = _load_model(SparseControlNetModel, path, "a control encoder", plan)
-        for entry in ("block_out_channels", "cross_attention_dim"):
-            if encoder.config[entry] != unet[entry]:
-                raise EngineError(
-                    f"{path} does not fit the image model of {self.info.name}: its {entry} is "
-                    f"{encoder.config[entry]}, the image model's is {unet[entry]}. Use a control "
-                    "encoder made for this kind of model."
-                )
+            encoder = load_model(SparseControlNetModel, path, "a control encoder", plan)
+        check_same(encoder, self.unet, SHARED, path)
         pyramid = encoder.config.conditioning_embedding_out_channels
         simplified = encoder.config.use_simplified_condition_embedding
         if not simplified and 2 ** (len(pyramid) - 1) != self.latent_scale:
@@ -112,19 +151,19 @@ def load_parts(checkpoint_dir: Path, plan: Plan, progress: Progress) -> Parts:
         for model in (image_unet, vae, text_encoder):
             nn.Module.to(model, plan.torch_device)
     else:
-        text_encoder = _load_model(CLIPTextModel, folder / "text_encoder", "the text encoder", plan)
+        text_encoder = load_model(CLIPTextModel, folder / "text_encoder", "the text encoder", plan)
         progress(1, steps)
         vae = _load_vae(folder / "vae", plan)
         progress(2, steps)
         image_path = folder / "unet"
-        image_unet = _load_model(UNet2DConditionModel, image_path, "the image UNet", plan)
+        image_unet = load_model(UNet2DConditionModel, image_path, "the image UNet", plan)
     progress(3, steps)
     if "motion" in info.files:
         motion_path = info.path("motion")
         motion = original.load_motion(motion_path, plan.torch_dtype).to(plan.torch_device)
     else:
         motion_path = folder / "motion_adapter"
-        motion = _load_model(MotionAdapter, motion_path, "the motion modules", plan)
+        motion = load_model(MotionAdapter, motion_path, "the motion modules", plan)
     progress(4, steps)
     unet = join_motion(image_unet, motion, image_path, motion_path).eval()
     set_motion_scale(unet, info.scales["motion"])
@@ -149,7 +188,7 @@ def _load_vae(folder: Path, plan: Plan) -> Vae:
     what = "the picture decoder (VAE)"
     named = read_json(folder / "config.json", f"the configuration of {what}").get("_class_name")
     # An unknown class is refused by the loader as not being Stable Diffusion's own.
-    return _load_model(VAE_CLASSES.get(str(named), AutoencoderKL), folder, what, plan)
+    return load_model(VAE_CLASSES.get(str(named), AutoencoderKL), folder, what, plan)
 
 
 def join_motion(
@@ -176,31 +215,6 @@ def join_motion(
     except RuntimeError as error:
         raise mismatch from error
     return use_reference_normalisation(unet)
-
-
-def _load_model(cls: Any, folder: Path, what: str, plan: Plan) -> Any:
-    check_part(folder, what, cls.__name__)
-    try:
-        model, report = cls.from_pretrained(
-            folder,
-            torch_dtype=plan.torch_dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise EngineError(
-            f"{folder} cannot be loaded as {what} ({cls.__name__}): {error}. "
-            "Copy or download the checkpoint again."
-        ) from error
-    absent = sorted(report["missing_keys"]) or [str(k) for k in report["mismatched_keys"]]
-    if absent:
-        raise EngineError(
-            f"The weights in {folder} are not those of {what} as its config.json describes it: "
-            f"{len(absent)} are missing or of another shape, {absent[0]} for one. "
-            "Put the right model into this folder."
-        )
-    return model.to(plan.torch_device).eval()
 
 
 def _load_scheduler(info: CheckpointInfo) -> SchedulerMixin:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .attention import TemporalAttention
+from .checkpoint import SPARSE
 from .errors import EngineError
 from .parts import Parts
+from .schedules import LCM_PLACES
 from .structure import BLUR_LEVELS
 from .windows import Context
 
@@ -56,10 +58,50 @@ def check_request(request: Mapping[str, Any], parts: Parts) -> None:
         raise EngineError("Guidance and the number of steps start at 1. Raise them.")
     if request["sampling"].get("temporal", 1) < 0:
         raise EngineError("Temporal guidance starts at 0, where the frames are loosest. Raise it.")
+    if request["sampling"].get("schedule") == "lcm" and request["sampling"]["steps"] > LCM_PLACES:
+        raise EngineError(
+            f"The lcm schedule makes at most {LCM_PLACES} steps, and 4 to 8 are enough for models "
+            "made for it. Lower the number of steps."
+        )
     keyed = [entry["clip_frame"] for entry in request.get("prompts", [])]
     _check_keyed(keyed, frames, "prompt")
+    kinds = []
     for control in request["controls"]:
         _check_control(control, frames, at_once, parts)
+        kinds.append((control["guide"], _encoder_for(control, parts)))
+        if kinds.count(kinds[-1]) > 1:
+            raise EngineError(
+                f"Two controls give {kinds[-1][0]} guides to the {kinds[-1][1]} encoder. Put all "
+                "their keyframes into one, or name another encoder for one of them."
+            )
+    if "image_prompt" in request:
+        if not 0 <= request["image_prompt"]["scale"] <= 2:
+            raise EngineError("The scale of the reference picture is 0 to 2. Change it.")
+        if request["image_prompt"]["scale"] > 0:
+            parts.image_prompt()
+
+
+def check_optional_parts(
+    request: Mapping[str, Any], parts: Parts, plan: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """The hashes of the parts that ``request`` uses beside the checkpoint's own, by their paths.
+
+    Raises EngineError where a take with this ``plan`` was made with others: it would be another
+    picture.
+    """
+    here = parts.optional_parts(request)
+    then = (plan or {}).get("parts", here)
+    changed = next((part for part in here if then.get(part) != here[part]), None)
+    if changed is not None:
+        raise EngineError(
+            f"The take was made with another {changed} ({str(then.get(changed))[:12]}; here it is "
+            f"{here[changed][:12]}). Install that one, or generate anew with this one."
+        )
+    return here
+
+
+def _encoder_for(control: Mapping[str, Any], parts: Parts) -> str:
+    return parts.info.encoder_for(control["guide"], control.get("encoder"))
 
 
 def _frames_at_once(sampling: Mapping[str, Any], frames: int) -> int:
@@ -116,7 +158,10 @@ def _check_control(control: Mapping[str, Any], frames: int, at_once: int, parts:
             f"The {guide} guide acts from {start} to {end} of the steps: both are shares from 0 to "
             "1, and the start comes before the end. Change them, or take the guide away."
         )
-    longest = parts.control(guide).config.motion_max_seq_length
+    encoder = parts.control(guide, control.get("encoder"))
+    if _encoder_for(control, parts) != SPARSE:
+        return  # it makes frame after frame, and knows of no clip
+    longest = encoder.config.motion_max_seq_length
     if at_once > longest:
         raise EngineError(
             f"The control encoder for {guide} guides holds at most {longest} frames at once and "

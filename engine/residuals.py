@@ -1,58 +1,109 @@
-"""The control branch: residuals that hold the UNet to the conditions.
+"""The control branch: residuals that hold the UNet to the conditions, of all controls together.
 
 SparseCtrl's encoder is given zeros in place of the noisy latents, so what it returns depends only
 on condition, text and timestep. It is computed once for each and kept: another seed, strength or
-guidance scale of the same shot uses it again, bit for bit the same.
+guidance scale of the same shot uses it again, bit for bit the same. An ordinary ControlNet sees
+the noisy latents (``image_control``): nothing of it can be kept.
 """
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from diffusers import SparseControlNetModel
+from diffusers import ControlNetModel, SparseControlNetModel
 
 from .conditions import Condition
 from .device import synchronise
+from .image_control import Residuals, image_residuals
 from .text import per_frame
 from .windows import Window, window_condition, window_text
 
-# One tensor for each skip connection of the UNet and, last, one for its middle;
-# each [batch*frames, channels, h, w].
-Residuals = tuple[torch.Tensor, ...]
-
 
 class ResidualCache:
-    """Residuals kept on the device that made them, within a budget of bytes.
+    """Residuals kept for other takes: on the device that made them within ``budget`` bytes, then in
+    the computer's own memory within ``host_budget``.
 
-    What a new request cannot use goes first. When the budget is full nothing more is taken in:
+    What a new request cannot use goes first. When the budgets are full nothing more is taken in:
     throwing out the oldest would, for steps that always come in the same order, throw out exactly
-    what the next take asks for first.
+    what the next take asks for first. In ``lockstep`` what finds no room stays until another step's
+    residuals are asked for: takes made side by side, step by step, need no more.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, host_budget: int = 0) -> None:
         self.budget = budget
+        self.host_budget = host_budget
         self._kept: dict[Hashable, dict[Hashable, Residuals]] = {}
+        self._device: torch.device | None = None
+        self._size = {"device": 0, "host": 0}
+        self._made = 0
+        self._full = False
+        self._lockstep = False
+        self._timestep: Hashable = None
+        self._now: dict[Hashable, Residuals] = {}
 
     def keep_only(self, owners: Sequence[Hashable]) -> None:
         """Drop everything that belongs to none of ``owners``."""
-        self._kept = {owner: kept for owner, kept in self._kept.items() if owner in owners}
+        kept = {owner: entries for owner, entries in self._kept.items() if owner in owners}
+        if kept.keys() != self._kept.keys():
+            self._full = False
+        self._kept, self._made, self._size = kept, 0, {"device": 0, "host": 0}
+        for entries in kept.values():
+            for residuals in entries.values():
+                place = "device" if residuals[0].device == self._device else "host"
+                self._size[place] += _bytes(residuals)
 
-    def get(self, owner: Hashable, moment: Hashable, compute: Callable[[], Residuals]) -> Residuals:
-        """The residuals of ``owner`` at ``moment``, computed where they are not kept."""
-        kept = self._kept.setdefault(owner, {})
-        if moment in kept:
-            return kept[moment]
+    def holds(self, steps: int) -> bool:
+        """Whether another take would find all residuals; asked after the first of its steps."""
+        room = self.budget + self.host_budget - sum(self._size.values())
+        return not self._full and self._made * (steps - 1) <= room
+
+    @contextmanager
+    def lockstep(self) -> Iterator[None]:
+        """Inside the block the residuals of the step at hand are kept, whatever the budget."""
+        self._lockstep = True
+        try:
+            yield
+        finally:
+            self._lockstep, self._timestep, self._now = False, None, {}
+
+    def get(
+        self, owner: Hashable, moment: tuple[Hashable, ...], compute: Callable[[], Residuals]
+    ) -> Residuals:
+        """The residuals of ``owner`` at ``moment``, a timestep and whatever else tells them apart;
+        computed where they are not kept.
+        """
+        if moment[0] != self._timestep:
+            self._timestep, self._now = moment[0], {}
+        entries = self._kept.setdefault(owner, {})
+        if moment in entries:
+            return tuple(r.to(self._device, non_blocking=True) for r in entries[moment])
+        if (owner, moment) in self._now:
+            return self._now[owner, moment]
         made = compute()
-        if self._size() + _bytes(made) <= self.budget:
-            kept[moment] = made
+        size, self._device = _bytes(made), made[0].device
+        self._made += size
+        if self._size["device"] + size <= self.budget:
+            entries[moment] = made
+            self._size["device"] += size
+        elif self._size["host"] + size <= self.host_budget:
+            entries[moment] = tuple(_in_host_memory(residual) for residual in made)
+            self._size["host"] += size
+        else:
+            self._full = True
+        if self._lockstep and entries.get(moment) is not made:
+            self._now[owner, moment] = made
         return made
-
-    def _size(self) -> int:
-        return sum(_bytes(made) for kept in self._kept.values() for made in kept.values())
 
 
 def _bytes(residuals: Residuals) -> int:
     return sum(r.numel() * r.element_size() for r in residuals)
+
+
+def _in_host_memory(residual: torch.Tensor) -> torch.Tensor:
+    # Pinned memory is copied back several times as fast.
+    pinned = residual.device.type == "cuda"
+    return torch.empty_like(residual, device="cpu", pin_memory=pinned).copy_(residual)
 
 
 class ControlBranch:
@@ -66,7 +117,7 @@ class ControlBranch:
 
     def __init__(
         self,
-        controls: Sequence[tuple[SparseControlNetModel, Condition]],
+        controls: Sequence[tuple[SparseControlNetModel | ControlNetModel, Condition]],
         text: torch.Tensor,
         latent_shape: torch.Size,
         cache: ResidualCache,
@@ -77,8 +128,7 @@ class ControlBranch:
         self._text = text
         self._latent_shape = latent_shape
         self._cache = cache
-        self._owners = [(identity, latent_shape, condition.key) for _, condition in controls]
-        cache.keep_only(self._owners)
+        self.owners = [(identity, latent_shape, condition.key) for _, condition in controls]
 
     def at(
         self,
@@ -86,15 +136,18 @@ class ControlBranch:
         halves: slice,
         share: float = 0.0,
         window: Window | None = None,
+        latents: torch.Tensor | None = None,
     ) -> Residuals | None:
         """Residuals for these guidance halves at timestep ``t``; None where nothing controls.
 
         ``share``, 0 to 1, is how much of the schedule is done: each control has its part of it.
         Only the frames of ``window``, where one is given, are computed, as a clip of their own.
+        ``latents`` [1, C, F, h, w], those frames as the UNet gets them, are what image encoders
+        see; without such an encoder they may be left out.
         """
         total: Residuals | None = None
         started = time.perf_counter()
-        for (encoder, condition), owner in zip(self._controls, self._owners, strict=True):
+        for (encoder, condition), owner in zip(self._controls, self.owners, strict=True):
             if not condition.start <= share < condition.end:
                 continue
             moment: tuple[Hashable, ...] = (t.item(), halves.start, halves.stop)
@@ -103,6 +156,10 @@ class ControlBranch:
                 condition, text = window_condition(condition, window), window_text(text, window)
                 # Windows that show the same share what is kept, unless their texts may differ.
                 moment = (*moment, condition.key, window if text.ndim == 4 else None)
+            if isinstance(encoder, ControlNetModel):
+                assert latents is not None, "an image encoder was given no latents"
+                total = _sum(total, image_residuals(encoder, condition, latents, t, text))
+                continue
 
             def compute(
                 encoder: SparseControlNetModel = encoder,
@@ -112,9 +169,7 @@ class ControlBranch:
                 return self._run(encoder, condition, t, text)
 
             made = _scaled(self._cache.get(owner, moment, compute), condition.strengths)
-            total = (
-                made if total is None else tuple(a + b for a, b in zip(total, made, strict=True))
-            )
+            total = _sum(total, made)
         synchronise(self._text.device)
         self.seconds += time.perf_counter() - started
         return total
@@ -137,6 +192,12 @@ class ControlBranch:
             return_dict=False,
         )
         return (*skips, middle)
+
+
+def _sum(total: Residuals | None, more: Residuals | None) -> Residuals | None:
+    if total is None or more is None:
+        return more if total is None else total
+    return tuple(a + b for a, b in zip(total, more, strict=True))
 
 
 def _scaled(residuals: Residuals, strengths: torch.Tensor) -> Residuals:

@@ -5,8 +5,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import torch
 
 from .attention import TemporalAttention
 from .checkpoint import content_hash, describe, read_info
-from .conditions import build_condition, read_guide
 from .decode import PreviewDecoder, decode
 from .device import (
     Plan,
@@ -24,24 +23,32 @@ from .device import (
     default_plan,
     forced_plan,
     free_memory,
-    memory_as_sentence,
+    memory_sentence,
+    out_of_memory,
     release_memory,
+    synchronise,
     version_note,
 )
 from .errors import Cancelled, EngineError
-from .first_frame import Renoised, first_frame_shared
+from .first_frame import first_frame_shared
+from .image_prompt import read_reference
 from .parts import Parts, load_parts
-from .request import check_request
-from .residuals import ControlBranch, ResidualCache
-from .sampling import Denoiser, cancel_check, sample, starting_noise
+from .passes import TakeMaker
+from .request import check_optional_parts, check_request
+from .residuals import ResidualCache
+from .sampling import cancel_check
 from .text import cut_note, encode_request
-from .vae import encode
-from .windows import Context, WindowedDenoiser, free_noise
 
 __all__ = ["Cancelled", "Engine", "EngineError", "Take", "describe"]
 
 OnEvent = Callable[[dict[str, Any]], None]
 PREVIEWS = 8
+# What is stepped down where memory runs out, as the artist is told.
+_STEPPED_DOWN = {
+    "sampling": "the two halves of the guidance were computed one after the other, which takes "
+    "longer. A smaller size or fewer frames need less",
+    "decode": "fewer frames were decoded at once, which takes longer",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,34 @@ class Take:
     notes: list[str] = field(default_factory=list)
 
 
+OnTake = Callable[[int, Take], None]
+
+
+@dataclass
+class _Order:
+    """What was asked for, and how far it is; a second attempt goes on from here."""
+
+    request: Mapping[str, Any]
+    guides: Mapping[str, Path]
+    seeds: Sequence[int]
+    plan: dict[str, Any] | None
+    on_event: OnEvent
+    on_take: OnTake
+    check: Callable[[], None]
+    together: bool | None
+    started: float
+    stage: str = "sampling"
+    notes: list[str] = field(default_factory=list)
+    latents: dict[int, torch.Tensor] = field(default_factory=dict)
+    made: int = 0
+
+    def phase(self, name: str, done: int, of: int, take: int, **more: Any) -> None:
+        """Tell how far take number ``take`` is."""
+        self.on_event(
+            {"type": "phase", "phase": name, "done": done, "of": of, "take": take, **more}
+        )
+
+
 class Engine:
     """Holds one checkpoint at a time and makes takes with it.
 
@@ -68,6 +103,7 @@ class Engine:
         self._parts: Parts | None = None
         self._preview: PreviewDecoder | None = None
         self._cache = ResidualCache(0)
+        self._compiled: set[torch.nn.Module] = set()
 
     @property
     def device(self) -> str:
@@ -98,41 +134,65 @@ class Engine:
         should_cancel: Callable[[], bool],
         plan: dict[str, Any] | None = None,
     ) -> Take:
-        """Make one take of ``request`` with ``seed``.
+        """Make one take of ``request`` with ``seed``; the rest as for ``generate_takes``."""
+        takes: list[Take] = []
+        self.generate_takes(
+            request,
+            guides,
+            [seed],
+            on_event,
+            lambda index, take: takes.append(take),
+            should_cancel,
+            plan,
+        )
+        return takes[0]
+
+    def generate_takes(
+        self,
+        request: Mapping[str, Any],
+        guides: Mapping[str, Path],
+        seeds: Sequence[int],
+        on_event: OnEvent,
+        on_take: OnTake,
+        should_cancel: Callable[[], bool],
+        plan: dict[str, Any] | None = None,
+        together: bool | None = None,
+    ) -> None:
+        """Make a take of ``request`` with each of ``seeds``; ``on_take(index, take)`` gets each.
 
         ``guides`` maps the content hashes in the request to PNG files. ``on_event`` gets phases
-        (load, control, sampling, decode) and previews {"type": "preview", "jpeg", "step"};
-        ``should_cancel`` is asked several times in each step. ``plan`` is an earlier take's plan:
-        with it, and the same machine and versions, the frames come out the same bit for bit.
+        (load, control, sampling, decode) and previews {"type": "preview", "jpeg", "step"}, both
+        with the "take" they belong to, from 0; ``should_cancel`` is asked several times in each
+        step. ``plan`` is an earlier take's plan: with it, and the same machine and versions, the
+        frames come out the same bit for bit.
+
+        Takes share what the control encoders make. Where that finds room in memory they are made
+        one after the other; else ``together``, step by step in turn, and their sampling phase
+        counts the steps of all of them ("together": how many). Either way a take has the bits that
+        it has by itself. Where memory runs out, and no plan is forced, a smaller plan is tried
+        once for sampling and in two steps for decoding; the take's notes tell.
         Raises Cancelled, or EngineError with a sentence.
         """
-        started = time.perf_counter()
-        folder = self.parts.info.folder
         wanted = self._plan if plan is None else forced_plan(plan)
-        parts = self._load(folder, wanted, on_event)
-        clip = request["clip"]
-        try:
-            with (
-                applied(wanted),
-                memory_as_sentence(wanted, clip["width"], clip["height"], clip["frames"]),
-                torch.inference_mode(),
-            ):
-                check_request(request, parts)
-                parts.loras.use(request["loras"])
-                seconds = {"load": time.perf_counter() - started}
-                frames = self._compute(
-                    request, guides, seed, on_event, cancel_check(should_cancel), parts, seconds
-                )
-        except (Cancelled, EngineError):
+        check = cancel_check(should_cancel)
+        started = time.perf_counter()
+        self._load(self.parts.info.folder, wanted, on_event)
+        order = _Order(request, guides, seeds, plan, on_event, on_take, check, together, started)
+        while (stopped := self._attempt(order)) is not None:
+            # Only here, where no frame of the failed attempt holds its tensors any more.
             self._cache = ResidualCache(0)
             release_memory(wanted.torch_device)
-            raise
-        notes = [cut_note(parts, request["prompt"]), version_note(plan or {})]
-        notes += [
-            cut_note(parts, entry["prompt"], f"The prompt at clip frame {entry['clip_frame']}")
-            for entry in request.get("prompts", [])
-        ]
-        return Take(frames, wanted.to_json(), seconds, [note for note in notes if note])
+            if not out_of_memory(stopped):
+                raise stopped
+            smaller = None if plan is not None else self.parts.plan.smaller(order.stage)
+            if smaller is None:
+                clip = request["clip"]
+                raise EngineError(
+                    memory_sentence(wanted, clip["width"], clip["height"], clip["frames"])
+                )
+            self.parts.plan = smaller
+            note = f"Memory ran out once: {_STEPPED_DOWN[order.stage]}."
+            order.notes += [note] if note not in order.notes else []
 
     def _load(self, folder: Path, plan: Plan, on_event: OnEvent) -> Parts:
         def progress(done: int, of: int) -> None:
@@ -141,113 +201,169 @@ class Engine:
         held = self._parts
         if (
             held is not None
-            and (held.info.folder, held.plan.device, held.plan.dtype)
-            == (folder, plan.device, plan.dtype)
-            and held.sha256 == content_hash(read_info(folder))
+            and (held.info.folder, held.plan.device, held.plan.dtype, held.plan.compiled)
+            == (folder, plan.device, plan.dtype, plan.compiled)
+            and held.sha256 == content_hash(info := read_info(folder))
         ):
-            held.plan = plan
+            # Parts that may be added may have been.
+            held.plan, held.info = plan, info
             return held
         # The old checkpoint goes first: two at once may not fit.
         self._parts = self._preview = None
+        self._compiled.clear()
         self._cache = ResidualCache(0)
         release_memory(plan.torch_device)
         self._parts = load_parts(folder, plan, progress)
         return self._parts
 
-    def _compute(
-        self,
-        request: Mapping[str, Any],
-        guides: Mapping[str, Path],
-        seed: int,
-        on_event: OnEvent,
-        check: Callable[[], None],
-        parts: Parts,
-        seconds: dict[str, float],
-    ) -> np.ndarray:
-        clip, sampling, plan = request["clip"], request["sampling"], parts.plan
+    def _attempt(self, order: _Order) -> Exception | None:
+        """Make what is left of ``order``; what stopped it, if it is foreseen, without the frames
+        (and tensors) it came through.
+        """
+        try:
+            with applied(self.parts.plan), torch.inference_mode():
+                self._make(order)
+        except (Cancelled, EngineError) as error:
+            return error.with_traceback(None)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            return MemoryError()
+        return None
 
-        def phase(name: str, done: int, of: int) -> None:
-            on_event({"type": "phase", "phase": name, "done": done, "of": of})
-
-        check()
+    def _make(self, order: _Order) -> None:
+        parts, request, plan = self.parts, order.request, self.parts.plan
+        check_request(request, parts)
+        optional = check_optional_parts(request, parts, order.plan)
+        parts.loras.use(request["loras"])
         clock = time.perf_counter()
-        text = encode_request(parts, request)
-        controls = []
-        of = len(request["controls"])
-        for done, control in enumerate(request["controls"], start=1):
-            check()
-            condition = build_condition(parts, control, guides, clip)
-            if condition is not None:
-                controls.append((parts.control(control["guide"]), condition))
-            phase("control", done, of)
-        channels = parts.unet.config.in_channels
-        size = (clip["height"] // parts.latent_scale, clip["width"] // parts.latent_scale)
-        noise, generator = starting_noise(
-            seed, (1, channels, clip["frames"], *size), plan.torch_device
-        )
-        context, attention = Context.asked(sampling), TemporalAttention.asked(sampling)
-        if context is not None and sampling.get("noise") == "free":
-            noise = free_noise(noise, context, generator)
-        first = sampling.get("first_frame")
-        trajectory = None
-        if first is not None:
-            picture = read_guide("render", first["sha256"], guides, clip["width"], clip["height"])
-            picture = picture.to(plan.torch_device, plan.torch_dtype)
-            trajectory = Renoised(encode(parts.vae, picture[None])[0].float(), noise[0, :, 0])
-        if self._cache.budget == 0:
-            self._cache = ResidualCache(free_memory(plan.torch_device) // 4)
-        # The text as the encoders see it, which LoRAs may have changed, and not as it is written.
-        seen = hashlib.sha256(text.float().cpu().numpy().tobytes()).hexdigest()
-        branch = ControlBranch(
-            controls, text, noise.shape[1:], self._cache, (parts.sha256, plan, seen, attention)
-        )
+        seconds = {"load": clock - order.started, "control": 0.0, "sampling": 0.0}
+        order.check()
+        stored = plan.to_json() | ({"parts": optional} if optional else {})
+        with ExitStack() as changed:
+            maker = self._maker(order, changed)
+            seconds["control"] = time.perf_counter() - clock
+            for index in range(order.made, len(order.seeds)):
+                if index not in order.latents:
+                    left = range(index, len(order.seeds))
+                    self._sample(order, maker, [k for k in left if k not in order.latents], seconds)
+                clock, order.stage = time.perf_counter(), "decode"
+                parts.vae.to(plan.torch_device)
+
+                def decoded(done: int, take: int = index) -> None:
+                    order.phase("decode", done, request["clip"]["frames"], take)
+
+                latents, batch = order.latents[index], plan.decode_batch
+                frames = decode(parts, latents, batch, order.check, decoded)
+                seconds["decode"], order.stage = time.perf_counter() - clock, "sampling"
+                notes = [*_notes(parts, request, order.plan), *order.notes]
+                take = Take(frames, stored, seconds, notes)
+                del order.latents[index]
+                order.made = index + 1
+                order.on_take(index, take)
+                if order.latents:  # made together: they share what it took
+                    seconds = {**seconds, "load": 0.0}
+                else:
+                    seconds = {"load": 0.0, "control": 0.0, "sampling": 0.0}
+
+    def _maker(self, order: _Order, changed: ExitStack) -> TakeMaker:
+        """What makes the takes; the models are changed as asked until ``changed`` is left."""
+        parts, request, plan = self.parts, order.request, self.parts.plan
+        torch.nn.Module.to(parts.text_encoder, plan.torch_device)
+        parts.vae.to(plan.torch_device)
         if self._preview is None:
             self._preview = PreviewDecoder(parts)
-        preview = self._preview
-        seconds["control"] = time.perf_counter() - clock
-
-        def on_step(done: int, of: int, seen: torch.Tensor) -> None:
-            phase("sampling", done, of)
-            if done == of or done % max(1, of // PREVIEWS) == 0:
-                on_event({"type": "preview", "jpeg": preview.jpeg(seen), "step": done})
-            check()
-
-        clock = time.perf_counter()
-        denoiser = Denoiser(
-            parts.unet,
-            branch,
-            text,
-            sampling["guidance"],
-            plan.guidance_batch,
-            check,
-            sampling.get("temporal", 1.0),
-        )
-        with ExitStack() as changed:
-            if attention is not None:
-                encoders = [encoder for encoder, _ in controls]
-                changed.enter_context(attention.applied(parts.unet, encoders))
-            if first is not None and first["share"]:
-                changed.enter_context(first_frame_shared(parts.unet, clip["frames"]))
-            latents = sample(
-                denoiser
-                if context is None
-                else WindowedDenoiser(denoiser, context, clip["frames"]),
-                parts.scheduler,
-                noise,
-                sampling["steps"],
-                generator,
-                on_step,
-                trajectory,
-            )
-        seconds["sampling"] = time.perf_counter() - clock - branch.seconds
-        seconds["control"] += branch.seconds
-        clock = time.perf_counter()
-        frames = decode(
+        if self._cache.budget == 0:
+            on_card = plan.torch_device.type == "cuda"
+            host = free_memory(torch.device("cpu")) // 4 if on_card else 0
+            self._cache = ResidualCache(free_memory(plan.torch_device) // 4, host)
+        text = encode_request(parts, request)
+        image, reference = None, request.get("image_prompt")
+        if reference is not None and reference["scale"] > 0:
+            picture = read_reference(reference["sha256"], order.guides)
+            image = parts.image_prompt().tokens(picture, len(text))
+            changed.enter_context(parts.image_prompt().applied(parts.unet, reference["scale"]))
+        attention = TemporalAttention.asked(request["sampling"])
+        # The text as the encoders see it, which LoRAs may have changed, and not as it is written.
+        seen = hashlib.sha256(text.float().cpu().numpy().tobytes()).hexdigest()
+        maker = TakeMaker(
             parts,
-            latents,
-            plan.decode_batch,
-            check,
-            lambda done: phase("decode", done, clip["frames"]),
+            request,
+            order.guides,
+            text,
+            image,
+            self._cache,
+            (parts.sha256, plan, seen, attention),
+            order.check,
+            lambda done, of: order.phase("control", done, of, order.made),
         )
-        seconds["decode"] = time.perf_counter() - clock
-        return frames
+        if plan.compiled:
+            for model in {parts.unet, *maker.encoders} - self._compiled:
+                model.compile()
+                self._compiled.add(model)
+        if attention is not None:
+            changed.enter_context(attention.applied(parts.unet, maker.encoders))
+        first = request["sampling"].get("first_frame")
+        if first is not None and first["share"]:
+            changed.enter_context(first_frame_shared(parts.unet, request["clip"]["frames"]))
+        if plan.guidance_batch == 1 and plan.torch_device.type != "cpu":
+            # Memory is short, and sampling needs neither.
+            torch.nn.Module.to(parts.text_encoder, "cpu")
+            parts.vae.to("cpu")
+            release_memory(plan.torch_device)
+        return maker
+
+    def _sample(
+        self, order: _Order, maker: TakeMaker, left: list[int], seconds: dict[str, float]
+    ) -> None:
+        """Make the latents of the first take that is ``left``, or of all of them together."""
+        clock, computed = time.perf_counter(), maker.control_seconds
+        of, first = maker.steps, left[0]
+        runs = {k: maker.take(order.seeds[k]) for k in left}
+        done = dict.fromkeys(left, 0)
+
+        def tell(k: int, seen: torch.Tensor) -> None:
+            synchronise(seen.device)
+            done[k] += 1
+            if together:
+                steps, more = sum(done.values()), {"together": len(left)}
+                order.phase("sampling", steps, of * len(left), k, **more)
+            else:
+                order.phase("sampling", done[k], of, k)
+            if k == first and (done[k] == of or done[k] % max(1, of // PREVIEWS) == 0):
+                assert self._preview is not None
+                jpeg = self._preview.jpeg(seen)
+                order.on_event({"type": "preview", "jpeg": jpeg, "step": done[k], "take": k})
+            order.check()
+
+        with self._cache.lockstep() if len(left) > 1 else nullcontext():
+            seen = next(runs[first])
+            # What one step's residuals take tells whether all of them find room.
+            together = len(left) > 1 and (
+                not self._cache.holds(of) if order.together is None else order.together
+            )
+            tell(first, seen)
+            if not together:
+                runs = {first: runs[first]}
+            waiting = [k for k in runs if k != first]
+            while runs:
+                for k in waiting or list(runs):
+                    try:
+                        tell(k, next(runs[k]))
+                    except StopIteration as end:
+                        order.latents[k] = end.value
+                        del runs[k]
+                waiting = []
+        share = len(left) if together else 1
+        computed = maker.control_seconds - computed
+        seconds["control"] += computed / share
+        seconds["sampling"] += (time.perf_counter() - clock - computed) / share
+
+
+def _notes(parts: Parts, request: Mapping[str, Any], plan: dict[str, Any] | None) -> list[str]:
+    notes = [cut_note(parts, request["prompt"]), version_note(plan or {})]
+    notes += [
+        cut_note(parts, entry["prompt"], f"The prompt at clip frame {entry['clip_frame']}")
+        for entry in request.get("prompts", [])
+    ]
+    return [note for note in notes if note]

@@ -31,6 +31,14 @@ def encode(
     return latents * vae.config.scaling_factor
 
 
-def decode(vae: Vae, latents: torch.Tensor) -> torch.Tensor:
-    """Pictures [N, 3, H, W] in 0 to 1 (and a little beyond) from latents [N, C, h, w]."""
-    return vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5
+def decode(vae: Vae, latents: torch.Tensor, tiles: bool = False) -> torch.Tensor:
+    """Pictures [N, 3, H, W] in 0 to 1 (and a little beyond) from latents [N, C, h, w].
+
+    With ``tiles`` those larger than the size that the autoencoder was made for are decoded in
+    overlapping parts, which takes less memory and shows in their last bits.
+    """
+    vae.use_tiling = tiles
+    try:
+        return vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5
+    finally:
+        vae.use_tiling = False

@@ -24,7 +24,8 @@ from .worker_process import WorkerDied
 MAX_BLOB = 64 << 20
 MAX_REQUEST = 4 << 20
 HEARTBEAT_SECONDS = 2.0
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Guides and first pictures are PNG; a reference picture may be JPEG too.
+PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 class Listeners:
@@ -115,7 +116,7 @@ def build_app(
         _check_hash(sha256)
         writer = store.new_blob()
         try:
-            await _receive_png(request, writer)
+            await _receive_picture(request, writer)
             if not writer.publish(sha256):
                 raise HTTPException(
                     422, f"The guide's content does not have the hash {sha256}. Send it again."
@@ -214,18 +215,18 @@ async def _receive(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _receive_png(request: Request, writer: BlobWriter) -> None:
+async def _receive_picture(request: Request, writer: BlobWriter) -> None:
     head = b""
     try:
         async for chunk in request.stream():
-            head = (head + chunk)[: len(PNG_SIGNATURE)] if len(head) < len(PNG_SIGNATURE) else head
+            head = head if len(head) >= 8 else (head + chunk)[:8]
             writer.write(chunk)
             if writer.size > MAX_BLOB:
                 raise HTTPException(413, f"The guide is larger than {MAX_BLOB >> 20} MB.")
     except ClientDisconnect as error:
         raise HTTPException(400, "The upload broke off.") from error
-    if head != PNG_SIGNATURE:
-        raise HTTPException(422, "The guide is not a PNG file.")
+    if not head.startswith(PICTURES):
+        raise HTTPException(422, "The guide is not a PNG file, nor a reference picture in JPEG.")
 
 
 async def _event_stream(

@@ -89,9 +89,11 @@ class Catalogue:
 
     async def _describe(self, folder: Path, worker: WorkerProcess) -> dict[str, Any]:
         # Hashing a large checkpoint takes seconds: do it again only when a file has changed.
+        # LoRAs may lie in the checkpoint's folder or beside it, where its description finds them.
         state = sorted(
             (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-            for file in folder.rglob("*")
+            for place in (folder, folder.parent / "loras")
+            for file in place.rglob("*")
             if file.is_file()
         )
         known = self._known.get(folder)

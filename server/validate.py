@@ -63,37 +63,61 @@ def check_request(request: Any) -> None:
     fps = Fraction(request["clip"]["fps"])
     if not 0 < fps <= MAX_FPS:
         raise RequestError(f'clip.fps is "{request["clip"]["fps"]}": it must be at most {MAX_FPS}.')
-    seen_guides: set[str] = set()
+    frames = request["clip"]["frames"]
+    _check_frames("prompts", "prompt", request.get("prompts", []), frames)
+    seen: set[tuple[str, str | None]] = set()
     for number, control in enumerate(request["controls"]):
-        if control["guide"] in seen_guides:
+        # Without an encoder named it is one of the two; which, the checkpoint says to the engine.
+        kind = control["guide"], control.get("encoder")
+        if kind in seen:
             raise RequestError(
                 f"controls[{number}].guide is {control['guide']} a second time: "
                 "put all keyframes of one kind of guide into one control."
             )
-        seen_guides.add(control["guide"])
-        _check_keyframes(f"controls[{number}]", control["keyframes"], request["clip"]["frames"])
+        seen.add(kind)
+        _check_steps(f"controls[{number}]", control)
+        where = f"controls[{number}].keyframes"
+        _check_frames(where, "guide of a kind", control["keyframes"], frames)
 
 
 def guide_hashes(request: Mapping[str, Any]) -> set[str]:
-    """The content hashes of all guides that a checked request names, a first picture among them."""
+    """The content hashes of all pictures that a checked request names: guides, a first picture and
+    a reference picture.
+    """
     named = [keyframe for control in request["controls"] for keyframe in control["keyframes"]]
     if "first_frame" in request["sampling"]:
         named.append(request["sampling"]["first_frame"])
+    if "image_prompt" in request:
+        named.append(request["image_prompt"])
     return {picture["sha256"] for picture in named}
 
 
-def _check_keyframes(where: str, keyframes: list[dict[str, Any]], frames: int) -> None:
+def _check_steps(where: str, control: dict[str, Any]) -> None:
+    start, end = control.get("start", 0), control.get("end", 1)
+    if start >= end:
+        raise RequestError(
+            f"{where} acts from {start} to {end} of the steps, which is never: its start must be "
+            "below its end."
+        )
+    if control.get("blur", 0) and control["guide"] != "depth":
+        raise RequestError(
+            f"{where}.blur is {control['blur']}: only depth guides can be blurred, and this is "
+            f"{control['guide']}."
+        )
+
+
+def _check_frames(where: str, what: str, entries: list[dict[str, Any]], frames: int) -> None:
     seen: set[int] = set()
-    for number, keyframe in enumerate(keyframes):
-        clip_frame = keyframe["clip_frame"]
-        field = f"{where}.keyframes[{number}].clip_frame"
+    for number, entry in enumerate(entries):
+        clip_frame = entry["clip_frame"]
+        field = f"{where}[{number}].clip_frame"
         if clip_frame >= frames:
             raise RequestError(
                 f"{field} is {clip_frame}: it must be below {frames}, the clip's number of frames."
             )
         if clip_frame in seen:
             raise RequestError(
-                f"{field} is {clip_frame} a second time: a clip frame can hold one guide of a kind."
+                f"{field} is {clip_frame} a second time: a clip frame can hold one {what}."
             )
         seen.add(clip_frame)
 

@@ -66,7 +66,7 @@ class Worker:
         self._send({"type": "described", "folder": folder, **answer})
 
     def run(self, task: Message) -> None:
-        """Make all takes of one job, one after the other, and say how it ended.
+        """Make all takes of one job, publish each as it is done, and say how it ended.
 
         An exception that is neither the engine's own sentence nor a lack of memory goes up and
         ends the process: nobody knows what state torch is in after it.
@@ -74,8 +74,7 @@ class Worker:
         job = task["job"]
         self._send({"type": "started", "job": job})
         try:
-            for index, seed in enumerate(task["request"]["seeds"]):
-                self._make_take(task, index, seed)
+            self._make_takes(task)
         except self._api.Cancelled:
             self._send({"type": "end", "job": job, "state": "cancelled"})
         except self._api.EngineError as error:
@@ -102,13 +101,23 @@ class Worker:
         finally:
             self._cancelled.discard(job)
 
-    def _make_take(self, task: Message, index: int, seed: int) -> None:
+    def _make_takes(self, task: Message) -> None:
         job, request = task["job"], task["request"]
+        seeds = request["seeds"]
+        loading = 0.0
 
         def on_event(event: Message) -> None:
             if event["type"] == "preview":
                 event = {**event, "jpeg": base64.b64encode(event["jpeg"]).decode("ascii")}
-            self._send({"type": "event", "job": job, "event": {**event, "take": index}})
+            self._send({"type": "event", "job": job, "event": {"take": 0, **event}})
+
+        def on_take(index: int, made: Any) -> None:
+            if index == 0:
+                made.seconds["load"] = made.seconds.get("load", 0.0) + loading
+            checkpoint = {key: task["checkpoint"][key] for key in ("name", "sha256")}
+            folder, content = Path(task["folder"]), task["request_sha256"]
+            take = publish_take(folder, index, made, request, content, checkpoint, seeds[index])
+            self._send({"type": "take", "job": job, "index": index, "take": take})
 
         def should_cancel() -> bool:
             return job in self._cancelled
@@ -120,13 +129,9 @@ class Worker:
         self._engine.load(Path(task["checkpoint"]["folder"]), on_event)
         loading = time.perf_counter() - clock
         guides = {sha256: Path(path) for sha256, path in task["guides"].items()}
-        made = self._engine.generate(request, guides, seed, on_event, should_cancel, task["plan"])
-        made.seconds["load"] = made.seconds.get("load", 0.0) + loading
-        checkpoint = {key: task["checkpoint"][key] for key in ("name", "sha256")}
-        take = publish_take(
-            Path(task["folder"]), index, made, request, task["request_sha256"], checkpoint, seed
+        self._engine.generate_takes(
+            request, guides, seeds, on_event, on_take, should_cancel, task["plan"]
         )
-        self._send({"type": "take", "job": job, "index": index, "take": take})
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
 from pathlib import Path
 
 from ..errors import AnimaticError
+from ..shot.in_use import ScratchFolder
 from .child_process import start, stop
 from .progress import OnEvent, Progress
 
@@ -50,7 +50,7 @@ def run_task(command: list[str], task: dict, progress: Progress) -> dict:
     tenth of a second and raises Cancelled. Raises AnimaticError with the child's own sentence, or,
     when it died without one, with its last lines of output.
     """
-    with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
+    with ScratchFolder() as scratch:
         result_path = Path(scratch) / "result.json"
         task_path = Path(scratch) / "task.json"
         whole = {**task, "result": str(result_path), "watch_stdin": True}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from ..errors import AnimaticError
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
 CARD = "animatic.json"
+LORAS = "loras"
+LORA_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,9 @@ class Checkpoint:
     """A checkpoint folder and what its card promises.
 
     ``native`` is the side in pixels of the square picture it was trained on, ``frames`` and ``fps``
-    its clip, ``guides`` the guides it has an encoder for, ``lineart_width`` the width in pixels of
-    the lines it was trained on.
+    its clip, ``guides`` the guides it has an encoder for and ``encoders`` the kinds of each, usual
+    one first (see the request's schema), ``lineart_width`` the width in pixels of the lines it was
+    trained on; ``image_prompt`` says whether it takes reference pictures.
     """
 
     folder: Path
@@ -31,6 +35,8 @@ class Checkpoint:
     steps: int
     guidance: float
     lineart_width: float
+    encoders: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    image_prompt: bool = False
 
 
 def find_checkpoint(model: str, folders: list[Path]) -> Checkpoint:
@@ -71,19 +77,70 @@ def _read_card(folder: Path) -> Checkpoint:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         native, defaults = card["native"], card["defaults"]
+        encoders = _encoders(folder, card)
         return Checkpoint(
             folder=folder,
             name=str(card["name"]),
             native=int(native["width"]),
             frames=int(native["frames"]),
             fps=Fraction(str(native["fps"])),
-            guides=tuple(card["guides"]),
+            guides=tuple(encoders),
             steps=int(defaults["steps"]),
             guidance=float(defaults["guidance"]),
             lineart_width=float(card["lineart_width"]),
+            encoders=encoders,
+            image_prompt=_takes_pictures(folder, card),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AnimaticError(
             f"{path} is damaged or incomplete ({type(error).__name__}: {error}). "
             "Install the model again."
         ) from error
+
+
+def _encoders(folder: Path, card: dict) -> dict[str, tuple[str, ...]]:
+    """The kinds of encoder for each guide; image ControlNets are parts that may not be there."""
+    kinds: dict[str, tuple[str, ...]] = dict.fromkeys(card["guides"], ("sparse",))
+    for guide, part in card.get("image_guides", {}).items():
+        if (folder / part).exists():
+            kinds[guide] = (*kinds.get(guide, ()), "image")
+    # In the order of the engine.
+    return {guide: kinds[guide] for guide in ("depth", "lineart", "render") if guide in kinds}
+
+
+def _takes_pictures(folder: Path, card: dict) -> bool:
+    parts = card.get("image_prompt")
+    if not parts:
+        return False
+    adapter = folder / parts["adapter"]
+    return (folder / parts["encoder"]).is_dir() and any(
+        path.is_file() for path in adapter.parent.glob(f"{adapter.name}*")
+    )
+
+
+def find_lora(checkpoint: Checkpoint, name: str) -> str | None:
+    """The SHA-256 of the LoRA file called ``name`` (its suffix may be left out) for ``checkpoint``.
+
+    It lies in ``loras/``, in the checkpoint's folder or beside it. None where the checkpoint lies
+    with a remote engine, which then finds the file by its name. Raises AnimaticError, naming those
+    there are, where there is none.
+    """
+    if checkpoint.folder == Path():
+        return None
+    places = [checkpoint.folder / LORAS, checkpoint.folder.parent / LORAS]
+    files = [
+        path
+        for place in places
+        if place.is_dir()
+        for path in sorted(place.iterdir())
+        if path.suffix in LORA_SUFFIXES
+    ]
+    for path in files:
+        if name in (path.name, path.stem):
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    there = ", ".join(sorted({path.stem for path in files})) or "none"
+    raise AnimaticError(
+        f"There is no LoRA {name!r} for {checkpoint.name}; there are: {there}. Put its file into "
+        f"{places[0]} or {places[1]}."
+    )

@@ -81,17 +81,18 @@ class EngineClient:
 
     def health(self) -> dict[str, Any]:
         """Protocol, version, pid, worker (starting, idle, busy or dead), device, queue length."""
-        return self._json("GET", "/v1/health")
+        names = ("protocol", "version", "worker", "device", "queue")
+        return self._json("GET", "/v1/health", names=names)
 
     def models(self) -> list[dict[str, Any]]:
         """The checkpoints that the engine can use: name, sha256, native, guides, defaults."""
-        answer = self._json("GET", "/v1/models", timeout=self._slow_limit)
+        answer = self._models()
         models: list[dict[str, Any]] = answer["models"]
         return models
 
     def model(self, name: str) -> dict[str, Any]:
         """One checkpoint by name; EngineRefused says why it cannot be used, or which there are."""
-        answer = self._json("GET", "/v1/models", timeout=self._slow_limit)
+        answer = self._models()
         for model in answer["models"]:
             if model["name"] == name:
                 found: dict[str, Any] = model
@@ -104,6 +105,10 @@ class EngineClient:
             http.client.NOT_FOUND,
             f'The engine has no checkpoint "{name}". It has: {known}.',
         )
+
+    def _models(self) -> dict[str, Any]:
+        limit, names = self._slow_limit, ("models", "broken")
+        return self._json("GET", "/v1/models", timeout=limit, names=names)
 
     def upload(self, path: Path) -> str:
         """Send a guide (PNG) unless the engine has it; returns its SHA-256."""
@@ -123,7 +128,8 @@ class EngineClient:
         """Queue a request; returns the job. ``plan``, an earlier take's, gives its bits again."""
         body = json.dumps({"request": request, "plan": plan}).encode()
         headers = {"Content-Type": "application/json"}
-        answer = self._json("POST", "/v1/jobs", body, headers, timeout=self._slow_limit)
+        limit = self._slow_limit
+        answer = self._json("POST", "/v1/jobs", body, headers, timeout=limit, names=("job",))
         return str(answer["job"])
 
     def job(self, job: str) -> dict[str, Any]:
@@ -220,12 +226,16 @@ class EngineClient:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
         timeout: float = 30.0,
+        names: tuple[str, ...] = (),
     ) -> dict[str, Any]:
+        """The answer's JSON object, which has at least these ``names``."""
         with self._request(method, address, body, headers, timeout) as answer:
             body_text = answer.read()
         try:
             content: dict[str, Any] = json.loads(body_text)
-        except ValueError as error:
+            for name in names:
+                content[name]
+        except (ValueError, KeyError, TypeError) as error:
             raise EngineRefused(answer.status, self._not_ours(answer)) from error
         return content
 

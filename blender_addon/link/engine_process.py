@@ -8,10 +8,8 @@ import json
 import os
 import queue
 import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import AnimaticError
+from ..shot.in_use import ScratchFolder
 from . import child_process
 from .client import EngineClient
 from .install import engine_folder, read_installed
@@ -52,7 +51,9 @@ def find_engine_python(explicit: Path | str | None = None, root: Path = ROOT) ->
     ):
         if named:
             if not os.access(named, os.X_OK) or Path(named).is_dir():
-                raise EngineStartError(f"{source} is {named}, which is not a program to run.")
+                raise EngineStartError(
+                    f"{source} is {named}, which is not a program to run: correct the path."
+                )
             return Path(named)
     python = python_in(root / ".venv" / "engine")
     if python.is_file():
@@ -114,7 +115,7 @@ class EngineProcess:
         self._environment = environment or {}
         self.token = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
-        self._temporary: str | None = None
+        self._temporary: ScratchFolder | None = None
         self._reader: threading.Thread | None = None
         self._ready: queue.Queue[dict[str, int] | None] = queue.Queue()
         self._tail: deque[str] = deque(maxlen=60)
@@ -160,7 +161,10 @@ class EngineProcess:
         code = self._process.poll()
         if code is None:
             return None
-        return f"The engine has ended (exit code {code}). {self._last_words()}"
+        return (
+            f"The engine has ended (exit code {code}). {self._last_words()} "
+            "Try again: it is started anew."
+        )
 
     def start(self, limit: float = START_LIMIT) -> None:
         """Start the service and wait until it listens.
@@ -170,7 +174,7 @@ class EngineProcess:
         """
         python = find_engine_python(self._python)
         if self._data is None:
-            self._temporary = tempfile.mkdtemp(prefix="animatic-")
+            self._temporary = ScratchFolder()
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)  # whatever ends the wait, Ctrl-C included, ends the process
             try:
@@ -198,12 +202,12 @@ class EngineProcess:
             self._reader.join(STOP_LIMIT)
             self._reader = None
         if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary.cleanup()
             self._temporary = None
 
     def _command(self, python: Path) -> list[str]:
         command = [*service_program(python), "--watch-stdin", "--port", str(self._asked_port)]
-        command += ["--data", str(self._data or self._temporary)]
+        command += ["--data", str(self._data or (self._temporary and self._temporary.name))]
         for folder in self._models:
             command += ["--models", str(folder)]
         if self._device:

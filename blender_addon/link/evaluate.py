@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import AnimaticError
+from ..shot.in_use import ScratchFolder
 from .background import run_task
 from .catalogue import Checkpoint
 from .generate import GenerateSettings, guides_task
@@ -33,7 +33,7 @@ class Evaluation:
 
     def run(self) -> int:
         """Render, measure, print; returns the exit code of the engine's side."""
-        with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
+        with ScratchFolder() as scratch:
             guides = self._blender_guides(Path(scratch))
             more = ["--blender-guides", str(guides)] if guides else []
             return self._engine(more)

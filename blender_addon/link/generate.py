@@ -13,11 +13,14 @@ from pathlib import Path
 from ..errors import AnimaticError
 from ..shot.keyframes import parse_keyframes
 from ..shot.long_clip import LongClip
+from ..shot.own_pictures import OwnPictures
+from ..shot.passes import Passes
 from ..shot.request import Steering, build_request, canonical_json, check_asked, seeds_for
-from ..shot.take_folder import OutputFolder, frame_files
+from ..shot.take_folder import OutputFolder, shown_files
 from .background import blender_command, run_task
-from .catalogue import Checkpoint, find_checkpoint
+from .catalogue import Checkpoint, find_checkpoint, find_lora
 from .engine_process import EngineProcess
+from .in_between import add_in_between
 from .job import run_job
 from .progress import OnEvent, Progress
 from .remote import LocalEngine, RemoteEngine
@@ -29,7 +32,9 @@ class GenerateSettings:
 
     ``frames`` is a number of clip frames, ``range`` two scene frames (both inclusive),
     ``strength`` 0 to 2, ``guidance`` 1 to 30, ``keyframes`` as the command line spells them (with
-    strengths of their own). The factors are those of a quality level, on what the card says.
+    strengths of their own). ``near`` and ``far`` are scene units, ``crease`` degrees between faces,
+    ``lines_of`` a collection's name: of the guides. ``in_between`` asks for a picture for every
+    scene frame. The factors are those of a quality level, on what the card says.
     """
 
     blend: Path
@@ -49,6 +54,11 @@ class GenerateSettings:
     scene: str | None = None
     shot: str | None = None
     depth_method: str = "auto"
+    near: float | None = None
+    far: float | None = None
+    crease: float | None = None
+    lines_of: str | None = None
+    in_between: bool = False
     guides_only: bool = False
     write_blend: bool = True
     force: bool = False
@@ -57,6 +67,8 @@ class GenerateSettings:
     guidance_factor: float = 1.0
     long_clip: LongClip = field(default_factory=LongClip)
     steering: Steering = field(default_factory=Steering)
+    passes: Passes = field(default_factory=Passes)
+    pictures: OwnPictures = field(default_factory=OwnPictures)
 
     def steps_for(self, checkpoint: Checkpoint) -> int:
         """The number of sampling steps with ``checkpoint``."""
@@ -110,8 +122,8 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def frames(self) -> list[list[Path]]:
-        """The frames of each take."""
-        return [frame_files(self.out, index) for index in range(len(self.takes))]
+        """What a strip shows of each take: one frame per clip frame, or per scene frame."""
+        return [shown_files(self.out, index) for index in range(len(self.takes))]
 
 
 class Generation:
@@ -173,15 +185,40 @@ class Generation:
                 strength=settings.strength,
                 strengths=dict(parse_keyframes(settings.keyframes).strengths),
                 steering=settings.steering,
+                lora_hashes={
+                    name: find_lora(checkpoint, name) for name, _ in settings.steering.loras
+                },
             )
+            clip = request["clip"]
+            own = settings.pictures.place(folder.staging / "guides", clip["width"], clip["height"])
+            request |= own.request
+            request["sampling"] |= own.sampling
             request["sampling"] |= settings.long_clip.sampling(checkpoint.frames)
+            request["sampling"] |= settings.passes.sampling()
             (folder.staging / "request.json").write_bytes(canonical_json(request))
             guides = [folder.staging / "guides" / guide["file"] for guide in shot["guides"]]
-            takes = run_job(client, request, guides, folder, progress)
+            takes = run_job(client, request, [*guides, *own.files], folder, progress)
+        takes = finish_takes(request, takes, folder, blender, progress)
         if settings.write_blend:
             with progress.phase("write"):
                 _write_blend(settings, folder, shot, takes, blender, progress)
         return Outcome(settings.out, shot, takes, request)
+
+
+def finish_takes(
+    request: dict,
+    takes: list[dict],
+    folder: OutputFolder,
+    blender: list[str] | None,
+    progress: Progress,
+) -> list[dict]:
+    """Add what the host makes of takes that came back: in-between frames where they are asked for.
+
+    Returns the takes' take.json. Without a ``blender`` there is no video at the scene's rate.
+    """
+    folders = [folder.take(index) for index in range(len(takes))]
+    guides = folder.staging / "guides"
+    return add_in_between(request["shot"], guides, takes, folders, blender, progress)
 
 
 def start_engine(host: Host, checkpoint: Checkpoint) -> EngineProcess | RemoteEngine | LocalEngine:
@@ -208,7 +245,9 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
     seeds_for(settings.seed, settings.takes)
     parse_keyframes(settings.keyframes)
     settings.long_clip.check()
+    settings.passes.check()
     settings.steering.check(settings.guide)
+    settings.pictures.check()
     checkpoint = host.find(settings.model)
     check_asked(
         settings.prompt,
@@ -222,6 +261,19 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
             f"{checkpoint.name} has no encoder for the guide {settings.guide!r}; "
             f"it has: {', '.join(checkpoint.guides)}."
         )
+    wanted, has = settings.steering.encoder, checkpoint.encoders.get(settings.guide, ())
+    if not settings.guides_only and wanted is not None and wanted not in has:
+        raise AnimaticError(
+            f"{checkpoint.name} has no {wanted} encoder for the guide {settings.guide!r}; it has: "
+            f"{', '.join(has)}."
+        )
+    if settings.pictures.reference is not None and not checkpoint.image_prompt:
+        raise AnimaticError(
+            f"{checkpoint.name} takes no reference picture: it has no image encoder and "
+            "IP-Adapter. Leave the picture out, or use a model that has them."
+        )
+    for name, _ in settings.steering.loras:
+        find_lora(checkpoint, name)
     return checkpoint
 
 
@@ -244,6 +296,11 @@ def guides_task(settings: GenerateSettings, checkpoint: Checkpoint, out: Path) -
         },
         "lineart_width": checkpoint.lineart_width,
         "depth_method": settings.depth_method,
+        "near": settings.near,
+        "far": settings.far,
+        "crease": settings.crease,
+        "lines_of": settings.lines_of,
+        "in_between": settings.in_between and not settings.guides_only,
         "enable_autoexec": settings.enable_autoexec,
     }
 
@@ -275,7 +332,7 @@ def _write_blend(
         "out_blend": str(folder.staging / "shot.blend"),
         "shot": shot["shot"],
         "takes": [
-            [str(frame) for frame in frame_files(folder.staging, index)]
+            [str(frame) for frame in shown_files(folder.staging, index)]
             for index in range(len(takes))
         ],
     }

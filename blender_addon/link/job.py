@@ -63,6 +63,10 @@ def _pass_on(event: dict, take: int, request: dict, progress: Progress) -> None:
     takes = len(request["seeds"])
     text = f"take {take + 1} of {takes}" if takes > 1 else ""
     if event["event"] == "phase":
-        progress.emit({**event["data"], "text": text, "take": take, "takes": takes})
+        data = dict(event["data"])
+        if together := data.pop("together", 0):
+            # Their steps are counted as one take's: so is the time that is left.
+            take, takes, text = 0, 1, f"{together} takes"
+        progress.emit({**data, "text": text, "take": take, "takes": takes})
     elif event["event"] == "preview":
         progress.emit({"preview": event["data"], "frames": request["clip"]["frames"]})

@@ -152,6 +152,8 @@ def checkpoint_there(description: dict) -> Checkpoint:
             steps=int(defaults["steps"]),
             guidance=float(defaults["guidance"]),
             lineart_width=float(description["lineart_width"]),
+            encoders={g: tuple(k) for g, k in description.get("encoders", {}).items()},
+            image_prompt=bool(description.get("image_prompt", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise AnimaticError(

@@ -1,4 +1,7 @@
-"""Runs a request, or one take of it, again from the files of an earlier run; needs no Blender."""
+"""Runs a request, or one take of it, again from the files of an earlier run; needs no Blender.
+
+One that is there writes the video of in-between frames.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import shutil
 import threading
 from pathlib import Path
 
+from ..errors import AnimaticError
+from ..shot.in_between_files import MOTION, check_motion
 from ..shot.request import canonical_json
 from ..shot.take_folder import OutputFolder, load_take
-from .generate import Host, Outcome, start_engine
+from .background import blender_command
+from .generate import Host, Outcome, finish_takes, start_engine
 from .job import run_job
 from .progress import OnEvent, Progress
 
@@ -50,6 +56,10 @@ class Replay:
         if self.seed is not None:
             request, plan = {**request, "seeds": [self.seed]}, None
         checkpoint = self.host.find(request["checkpoint"]["name"])
+        between = bool(request["shot"].get("in_between"))
+        motion = next(iter(guides.values())).parent / MOTION
+        if between:
+            check_motion(request["shot"], motion.parent)
         out = self.out or OutputFolder.next_free(self.file.resolve().parent)
         folder = OutputFolder.prepare(out, force=self.force)
         try:
@@ -57,13 +67,25 @@ class Replay:
             (folder.staging / "guides").mkdir()
             for guide in guides.values():
                 shutil.copy(guide, folder.staging / "guides")
+            if between:
+                shutil.copytree(motion, folder.staging / "guides" / MOTION)
             with start_engine(self.host, checkpoint) as engine:
                 with progress.phase("engine"):
                     client = engine.client()
                 takes = run_job(client, request, list(guides.values()), folder, progress, plan)
+            blender = _blender(self.host) if between else None
+            takes = finish_takes(request, takes, folder, blender, progress)
             progress.check()
             published = folder.publish()
         except BaseException:
             folder.discard()
             raise
         return Outcome(published, {"shot": request["shot"]}, takes, request, progress.seconds)
+
+
+def _blender(host: Host) -> list[str] | None:
+    """A Blender, where there is one: only the video at the scene's rate is written by it."""
+    try:
+        return blender_command(host.blender)
+    except AnimaticError:
+        return None

@@ -9,7 +9,7 @@ from fractions import Fraction
 import bpy
 import numpy as np
 
-from ..shot.depth import NOTHING, depth_range, encode_depth
+from ..shot.depth import NOTHING, chosen_range, depth_range, encode_depth
 from .errors import SceneError
 from .gl_probe import can_render_with_gl
 from .stage import OnStep, Stage, find_channel
@@ -18,6 +18,12 @@ from .visibility import hide_what_does_not_count, keep_one_view_layer
 _MEASURE_DIVISOR = 4
 _TINY = 0.01
 _CUT_OFF = 0.005
+_CLIPPED = 0.01
+_LEVEL = 1.05
+_BACKDROP = 0.02
+"""Within this share of the disparities from the farthest, a surface is part of a backdrop."""
+_AWAY = 5.0
+"""Times as far as all that stands in front of it, a backdrop is."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ def prepare_depth(stage: Stage, method: str) -> None:
 
 def measure_z(stage: Stage) -> np.ndarray:
     """Render now; return planar Z in scene units as float32 [H, W], ``inf`` where nothing is."""
+    stage.camera.dof.use_dof = False  # its rays start anywhere on the lens: Z would be noise
     z = find_channel(stage.render_passes(), "Depth.Z").copy()
     inside = stage.film.inside_border(z.shape[1], z.shape[0])
     z[~inside | (z > NOTHING) | (z <= 0)] = np.inf
@@ -69,11 +76,14 @@ def render_depth(
     keyframes: Sequence[int],
     wish: str,
     on_step: OnStep,
+    near: float | None = None,
+    far: float | None = None,
 ) -> DepthGuides:
     """Render depth at ``keyframes`` (indexes into ``times``, the scene time of each clip frame).
 
     Every clip frame is measured, the ones between at a quarter of the size, so that the range
-    holds for the whole shot. Raises SceneError when nothing is in view.
+    holds for the whole shot. ``near`` and ``far`` (scene units) take the place of what is measured.
+    Raises SceneError when nothing is in view, DepthError when the range brackets nothing.
     """
     method = choose_depth_method(wish)
     prepare_depth(stage, method)
@@ -86,7 +96,7 @@ def render_depth(
     beyond = max(_share_beyond_clip_end(stage, time) for time in (times[0], times[-1]))
     if not any(np.isfinite(z).any() for z in measured):
         raise SceneError(_nothing_in_view(stage, beyond))
-    near, far = depth_range(measured)
+    near, far = chosen_range(depth_range(measured), near, far)
     warnings = _warnings(measured, near, far)
     if beyond > _CUT_OFF:
         warnings.append(
@@ -155,11 +165,37 @@ def _warnings(measured: list[np.ndarray], near: float, far: float) -> list[str]:
             "Move the camera closer or add what stands around the subject."
         )
     # Per frame, because frames are measured at different sizes.
-    ninth = [np.quantile(1.0 / z[np.isfinite(z)], 0.9) for z in measured if np.isfinite(z).any()]
-    if (max(ninth) - 1 / far) / (1 / near - 1 / far) < 0.05:
+    seen = [1.0 / z[np.isfinite(z)] for z in measured if np.isfinite(z).any()]
+    whole = 1 / near - 1 / far
+    ninth = max(float(np.quantile(d, 0.9)) for d in seen)
+    if (ninth - 1 / far) / whole < 0.05:
         warnings.append(
             f"Something only {near:.3g} from the camera takes most of the depth range: nine "
-            "tenths of the picture share its darkest twentieth. Hide it from the camera, or "
-            "leave out the frames in which it is so close."
+            "tenths of the picture share its darkest twentieth. Hide it from the camera, leave out "
+            "the frames in which it is so close, or set the depth's near farther away."
+        )
+    for name, outside, told in (
+        ("nearer than near", [(d > 1.001 / near).mean() for d in seen], "all white"),
+        ("farther than far", [(d < 0.999 / far).mean() for d in seen], "all equally dark"),
+    ):
+        share = float(np.mean(outside))
+        if share > _CLIPPED:
+            warnings.append(
+                f"{share:.0%} of what the camera sees is {name} ({near:.4g} to {far:.4g}) and "
+                f"{told}: widen the depth's range if its shape matters."
+            )
+    if far < near * _LEVEL:
+        warnings.append(
+            f"The depth is nearly flat, {near:.4g} to {far:.4g}: small bumps will look like deep "
+            "relief. Set the depth's far farther away, or use line guides."
+        )
+    backdrop = float(np.mean([(d < 1 / far + _BACKDROP * whole).mean() for d in seen]))
+    rest = [d[d >= 1 / far + _BACKDROP * whole] for d in seen]
+    others = np.concatenate(rest)
+    if filled > 0.999 and backdrop > 0.2 and others.size and far * others.min() > _AWAY:
+        warnings.append(
+            f"A surface {far:.3g} away closes the whole picture, {backdrop:.0%} of it: a sky dome "
+            "or a backdrop? Where the sky should be, hide it from the camera; or set the depth's "
+            "far nearer."
         )
     return warnings

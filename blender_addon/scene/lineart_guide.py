@@ -15,20 +15,28 @@ from .visibility import hide_what_does_not_count, keep_one_view_layer
 
 SAMPLES = 8
 """Rays per pixel: 9 levels of coverage along a line's edge."""
-_CREASE = radians(140)  # faces that meet at a smaller angle make a line
+CREASE = 140.0
+"""Faces that meet at a smaller angle, in degrees, make a line."""
 _GAP = 1e-5
 """Meshes are drawn smaller by this share of their size. Where one stands exactly in the plane of
 what carries it, Freestyle's arithmetic (single precision) takes parts of its base for hidden."""
 
 
 def render_lineart(
-    stage: Stage, times: Sequence[Fraction], width: float, on_step: OnStep
+    stage: Stage,
+    times: Sequence[Fraction],
+    width: float,
+    on_step: OnStep,
+    crease: float | None = None,
+    lines_of: str | None = None,
 ) -> list[np.ndarray]:
     """Render the lines at ``times``, ``width`` pixels wide; return uint8 [H, W] each, 255 = line.
 
-    Raises SceneError when no frame shows any line.
+    Faces that meet at less than ``crease`` degrees (0 to 180) make a line. ``lines_of`` names a
+    collection: only its objects get lines, the others still hide what is behind them. Raises
+    SceneError when no frame shows any line, and for settings that cannot be.
     """
-    prepare_lineart(stage, width)
+    prepare_lineart(stage, width, crease, lines_of)
     pictures = []
     for index, time in enumerate(times):
         stage.go_to(time)
@@ -42,8 +50,14 @@ def render_lineart(
     return pictures
 
 
-def prepare_lineart(stage: Stage, width: float) -> None:
+def prepare_lineart(
+    stage: Stage, width: float, crease: float | None = None, lines_of: str | None = None
+) -> None:
     """Set ``stage`` up so that ``draw_lines`` renders lines and nothing else."""
+    crease = CREASE if crease is None else crease
+    if not 0 <= crease <= 180:
+        raise SceneError(f"The crease angle is {crease:g}: set it from 0 to 180 degrees.")
+    drawn = _collection(stage.scene, lines_of) if lines_of else None
     scene, render = stage.scene, stage.scene.render
     layer = keep_one_view_layer(scene)
     hide_what_does_not_count(scene, layer)
@@ -62,7 +76,20 @@ def prepare_lineart(stage: Stage, width: float) -> None:
     cycles.samples, cycles.max_bounces = SAMPLES, 0
     cycles.use_denoising = cycles.use_adaptive_sampling = False
     cycles.pixel_filter_type, cycles.filter_width = "BOX", 1.0  # coverage of the pixel
-    _set_lines(layer.freestyle_settings, width)
+    _set_lines(layer.freestyle_settings, width, radians(crease), drawn)
+
+
+def _collection(scene: bpy.types.Scene, name: str) -> bpy.types.Collection:
+    inside = {each.name: each for each in scene.collection.children_recursive}
+    if name not in inside:
+        there = ", ".join(f"'{each}'" for each in sorted(inside)) or "none"
+        raise SceneError(
+            f"The scene '{scene.name}' has no collection '{name}' to draw lines of; it has: "
+            f"{there}."
+        )
+    if not inside[name].all_objects:
+        raise SceneError(f"The collection '{name}' is empty: there is nothing to draw lines of.")
+    return inside[name]
 
 
 def _part_what_touches(scene: bpy.types.Scene) -> None:
@@ -86,14 +113,19 @@ def draw_lines(stage: Stage) -> np.ndarray:
     return np.rint(coverage * 255).astype(np.uint8)
 
 
-def _set_lines(settings: bpy.types.FreestyleSettings, width: float) -> None:
+def _set_lines(
+    settings: bpy.types.FreestyleSettings,
+    width: float,
+    crease: float,
+    drawn: bpy.types.Collection | None,
+) -> None:
     settings.mode = "EDITOR"
     settings.as_render_pass = True
     # Interpolated normals lose the outlines of smooth curve and text objects; the mesh's own edges
     # are also exactly where the depth guide has its steps.
     settings.use_smoothness = False
     settings.use_culling = settings.use_view_map_cache = False
-    settings.crease_angle = _CREASE
+    settings.crease_angle = crease
     settings.sphere_radius, settings.kr_derivative_epsilon = 0.1, 0.0
     for theirs in settings.linesets:
         theirs.show_render = False
@@ -101,7 +133,9 @@ def _set_lines(settings: bpy.types.FreestyleSettings, width: float) -> None:
     lines.show_render = True
     lines.select_by_visibility = lines.select_by_edge_types = True
     lines.visibility = "VISIBLE"
-    lines.select_by_face_marks = lines.select_by_collection = False
+    lines.select_by_face_marks, lines.select_by_collection = False, drawn is not None
+    if drawn is not None:
+        lines.collection, lines.collection_negation = drawn, "INCLUSIVE"
     lines.select_by_image_border = True
     for name in ("silhouette", "crease", "border", "external_contour"):
         setattr(lines, f"select_{name}", True)

@@ -37,6 +37,7 @@ class Stage:
         self._cuts: CameraCuts = camera_cuts(scene)
         self._camera = GuideCamera(scene, film, width, height)
         self._file = scratch / "animatic_guide"
+        self.filmed_by: bpy.types.Object | None = None
         bpy.context.window.scene = scene
         render = scene.render
         render.use_sequencer = render.use_stamp = render.use_multiview = False
@@ -62,6 +63,7 @@ class Stage:
         if source is None:
             raise SceneError(f"No camera films frame {frame} of the scene '{self.scene.name}'.")
         self._camera.follow(source)
+        self.filmed_by = source
         self.scene.frame_set(frame, subframe=float(time - frame))
         graph = self.layer.depsgraph
         self._camera.match(source.evaluated_get(graph).data)

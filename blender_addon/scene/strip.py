@@ -21,7 +21,7 @@ def write_strips(shot: dict, takes: Sequence[Sequence[Path]], out_blend: Path) -
     """
     scene = _shot_scene(shot["scene"])
     for take in takes:
-        _files_per_scene_frame(take, shot["frame_map"])  # refused before anything is written
+        _files_per_scene_frame(take, shot)  # refused before anything is written
     bpy.context.preferences.filepaths.save_version = 0  # no shot.blend1
     # Saved once before there are strips, so that their paths can be relative to the new place.
     _save(out_blend)
@@ -37,13 +37,13 @@ def place_takes(
     """Add ``takes`` to the edit scene of ``scene``; return that scene and the new strips.
 
     ``shot`` is the shot object of the guides task, which says on which frames they belong; a take
-    is its PNG files, one per clip frame, all in one folder. Each take is one strip, one element per
-    scene frame; all but the first are muted. The edit scene is made once; later takes come on
-    channels above the earlier ones, so that the newest is seen. ``scene`` itself gets no strip:
-    that would replace its F12 render. Raises SceneError when frames are missing; nothing is then
-    changed.
+    is its PNG files, one per clip frame (or per scene frame, where in-between frames were made),
+    all in one folder. Each take is one strip, one element per scene frame; all but the first are
+    muted. The edit scene is made once; later takes come on channels above the earlier ones, so that
+    the newest is seen. ``scene`` itself gets no strip: that would replace its F12 render. Raises
+    SceneError when frames are missing; nothing is then changed.
     """
-    files = [_files_per_scene_frame(take, shot["frame_map"]) for take in takes]
+    files = [_files_per_scene_frame(take, shot) for take in takes]
     edit = _edit_scene(scene)
     if edit is None:
         edit = _new_edit_scene(scene, shot)
@@ -71,7 +71,10 @@ def _shot_scene(name: str) -> bpy.types.Scene:
     return scene
 
 
-def _files_per_scene_frame(take: Sequence[Path], frame_map: list[int]) -> list[Path]:
+def _files_per_scene_frame(take: Sequence[Path], shot: dict) -> list[Path]:
+    frame_map = shot["frame_map"]
+    if shot.get("in_between") and len(take) == len(frame_map):
+        frame_map = list(range(len(take)))
     folders = {path.parent for path in take}
     if len(take) <= max(frame_map) or len(folders) != 1:
         where = ", ".join(map(str, sorted(folders))) or "the take's folder"
@@ -97,12 +100,7 @@ def _new_edit_scene(scene: bpy.types.Scene, shot: dict) -> bpy.types.Scene:
     ours.pixel_aspect_x, ours.pixel_aspect_y = theirs.pixel_aspect_x, theirs.pixel_aspect_y
     edit.frame_start, edit.frame_end = shot["start"], shot["end"]
     edit.frame_set(shot["start"])
-    # The frames are finished pictures: shown as they are, without the scene's look.
-    edit.display_settings.display_device = "sRGB"
-    view = edit.view_settings
-    view.view_transform, view.look = "Standard", "None"
-    view.exposure, view.gamma, view.use_curve_mapping = 0.0, 1.0, False
-    edit.sequencer_colorspace_settings.name = "sRGB"
+    compat.finished_pictures(edit)
     edit[_OWNER] = scene  # a pointer: it follows the scene when that is renamed
     return edit
 

@@ -1,4 +1,4 @@
-"""The tasks of a background Blender: make guides, place takes as strips, build blockouts."""
+"""The tasks of a background Blender: guides, strips, videos, blockouts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..shot.contact_sheet import contact_sheet
 from ..shot.framing import guide_size
+from ..shot.in_between_files import MOTION
 from ..shot.keyframes import SCENE_KINDS, choose_frames, parse_keyframes
 from ..shot.png import write_png
 from ..shot.timing import ClipTiming, SnappedKeyframe, plan_clip, scene_rate, snap_keyframes
@@ -25,11 +26,16 @@ from .errors import SceneError
 from .film import Film, read_film
 from .find_keyframes import find_keyframes
 from .lineart_guide import render_lineart
+from .motion_vectors import render_motion
+from .movie import write_video
 from .render_guide import render_colour
 from .shots import Shot, choose_scene, choose_shot, find_shots
 from .simulations import play_simulations
-from .stage import Stage
+from .stage import OnStep, Stage
 from .strip import write_strips
+
+_GUIDE_SETTINGS = ("near", "far", "crease", "lines_of")
+"""What the artist may set of the guides; the shot keeps what was set."""
 
 Emit = Callable[[dict], None]
 """Receives progress events: ``{"phase", "done", "of", "text"}``."""
@@ -40,7 +46,12 @@ def run_task(task: dict, emit: Emit) -> dict:
 
     Raises AnimaticError with a sentence when it cannot be done.
     """
-    kinds = {"guides": make_guides, "strip": make_strips, "blockouts": make_blockouts}
+    kinds = {
+        "guides": make_guides,
+        "strip": make_strips,
+        "videos": make_videos,
+        "blockouts": make_blockouts,
+    }
     if task.get("task") not in kinds:
         raise SceneError(f"There is no task {task.get('task')!r}, only {', '.join(kinds)}.")
     return kinds[task["task"]](task, emit)
@@ -54,6 +65,16 @@ def make_strips(task: dict, emit: Emit) -> dict:
     result = write_strips(task["shot"], takes, Path(task["out_blend"]))
     emit({"phase": "write", "done": 1, "of": 1, "text": "strips placed"})
     return result
+
+
+def make_videos(task: dict, emit: Emit) -> dict:
+    """Write the pictures ``frames`` of each of ``videos`` as its ``file``, at ``fps``."""
+    videos = task["videos"]
+    for done, video in enumerate(videos):
+        emit({"phase": "write", "done": done, "of": len(videos), "text": "writing the video"})
+        frames = [Path(frame) for frame in video["frames"]]
+        write_video(frames, Fraction(task["fps"]), Path(video["file"]))
+    return {"videos": [video["file"] for video in videos]}
 
 
 def make_blockouts(task: dict, emit: Emit) -> dict:
@@ -91,14 +112,31 @@ def make_guides(task: dict, emit: Emit) -> dict:
     )
     found = find_keyframes(scene, shot, spec.kind) if spec.kind in SCENE_KINDS else []
     snapped = snap_keyframes(choose_frames(spec, timing, found), timing)
+    between = bool(task.get("in_between")) and bool(timing.between())
     last = timing.scene_time(timing.frames - 1)
+    last = max(last, Fraction(shot.end)) if between else last
     played = play_simulations(
         scene, last, lambda done, of: _report(emit, done, of, f"playing frame {done} of {of}")
     )
     warnings += [played] if played else []
     description = _describe(scene, shot, film, timing, size)
-    pictures, depth, more = _render(task, scene, film, size, timing, snapped, emit)
-    names = _write(out, task["guide"], pictures)
+    asked = {name: task[name] for name in _GUIDE_SETTINGS if task.get(name) is not None}
+    if asked:
+        description["guide_settings"] = asked
+
+    def on_step(done: int, of: int, text: str) -> None:
+        _report(emit, done, of, text)
+
+    with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
+        stage = Stage(scene, film, *size, Path(scratch))
+        pictures, depth, more = _render(task, stage, timing, snapped, on_step)
+        names = _write(out, task["guide"], pictures)
+        rendered = time.monotonic()
+        if between:
+            more += render_motion(stage, timing, Path(scratch), out / MOTION, on_step)
+            description["in_between"] = True
+        elif task.get("in_between"):
+            more.append("The clip has a picture for every scene frame: there are none in between.")
     return {
         "shot": description,
         "shots": [each.as_json() for each in shots],
@@ -117,7 +155,8 @@ def make_guides(task: dict, emit: Emit) -> dict:
         "warnings": warnings + more,
         "seconds": {
             "open": round(opened - started, 3),
-            "guides": round(time.monotonic() - opened, 3),
+            "guides": round(rendered - opened, 3),
+            **({"motion": round(time.monotonic() - rendered, 3)} if between else {}),
         },
         "blender": bpy.app.version_string,
         "source_sha256": file_sha256(blend),
@@ -126,38 +165,33 @@ def make_guides(task: dict, emit: Emit) -> dict:
 
 def _render(
     task: dict,
-    scene: bpy.types.Scene,
-    film: Film,
-    size: tuple[int, int],
+    stage: Stage,
     timing: ClipTiming,
     snapped: list[SnappedKeyframe],
-    emit: Emit,
+    on_step: OnStep,
 ) -> tuple[dict[int, np.ndarray], dict | None, list[str]]:
     """Return the guides by clip frame, what depth was made of, and warnings."""
     kept = sorted(keyframe.clip_frame for keyframe in snapped if keyframe.kept)
     times = [timing.scene_time(k) for k in kept]
-
-    def on_step(done: int, of: int, text: str) -> None:
-        _report(emit, done, of, text)
-
-    with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
-        stage = Stage(scene, film, *size, Path(scratch))
-        if task["guide"] == "depth":
-            every = [timing.scene_time(k) for k in range(timing.frames)]
-            guides = render_depth(stage, every, kept, task.get("depth_method", "auto"), on_step)
-            depth = {
-                "near": guides.near,
-                "far": guides.far,
-                "method": guides.method,
-                "encoding": "disparity16",
-            }
-            return dict(zip(kept, guides.codes, strict=True)), depth, guides.warnings
-        if task["guide"] == "lineart":
-            lines = render_lineart(stage, times, task["lineart_width"], on_step)
-            return dict(zip(kept, lines, strict=True)), None, []
-        if task["guide"] == "render":
-            pictures, warnings = render_colour(stage, times, on_step)
-            return dict(zip(kept, pictures, strict=True)), None, warnings
+    if task["guide"] == "depth":
+        every = [timing.scene_time(k) for k in range(timing.frames)]
+        method = task.get("depth_method", "auto")
+        asked = task.get("near"), task.get("far")
+        guides = render_depth(stage, every, kept, method, on_step, *asked)
+        depth = {
+            "near": guides.near,
+            "far": guides.far,
+            "method": guides.method,
+            "encoding": "disparity16",
+        }
+        return dict(zip(kept, guides.codes, strict=True)), depth, guides.warnings
+    if task["guide"] == "lineart":
+        asked = task.get("crease"), task.get("lines_of")
+        lines = render_lineart(stage, times, task["lineart_width"], on_step, *asked)
+        return dict(zip(kept, lines, strict=True)), None, []
+    if task["guide"] == "render":
+        pictures, warnings = render_colour(stage, times, on_step)
+        return dict(zip(kept, pictures, strict=True)), None, warnings
     raise SceneError(f"There is no guide {task['guide']!r}: choose depth, lineart or render.")
 
 

@@ -53,6 +53,40 @@ def depth_range(z_frames: Iterable[NDArray[np.float32]]) -> tuple[float, float]:
     return near, far
 
 
+def chosen_range(
+    measured: tuple[float, float], near: float | None, far: float | None
+) -> tuple[float, float]:
+    """Return (near, far): the artist's where given, else ``measured``, in scene units.
+
+    Raises DepthError where they are no distances, leave nothing between them, or bracket nothing
+    of what lies between the ``measured`` ones.
+    """
+    least, greatest = measured
+    for name, value in (("near", near), ("far", far)):
+        if value is not None and not 0 < value < NOTHING:
+            raise DepthError(
+                f"The depth's {name} is {value:g}: give a distance from the camera above 0."
+            )
+    there = f"what the camera sees is {least:.4g} to {greatest:.4g} units away"
+    nearest, farthest = least if near is None else near, greatest if far is None else far
+    if near is not None and near >= greatest:
+        raise DepthError(
+            f"The depth's near is {near:g}, and {there}: all of it would be white. Set near below "
+            f"{greatest:.4g}."
+        )
+    if far is not None and far <= least:
+        raise DepthError(
+            f"The depth's far is {far:g}, and {there}: all of it would be equally dark. Set far "
+            f"above {least:.4g}."
+        )
+    if farthest - nearest <= FLAT * nearest:
+        raise DepthError(
+            f"The depth's near is {nearest:g} and its far {farthest:g}, with nothing between them: "
+            f"{there}; set near below far."
+        )
+    return nearest, farthest
+
+
 def encode_depth(z: NDArray[np.float32], near: float, far: float) -> NDArray[np.uint16]:
     """Return ``z`` (float32 [H, W]) as codes, uint16 [H, W].
 

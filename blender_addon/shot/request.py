@@ -22,6 +22,9 @@ MAX_TAKES = 64
 MAX_PROMPT = 4000
 MAX_BLUR = 4
 MAX_TEMPORAL = 4
+MAX_LORAS = 8
+MAX_LORA_SCALE = 2
+ENCODERS = ("sparse", "image")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Steering:
 
     ``temporal`` 0 to 4 ties the frames together (Gen-1; 1 is plain guidance); ``blur`` 0 to 4 takes
     details off depth guides; the guides act from ``start`` to ``end``, shares of the steps;
+    ``encoder`` is "sparse" or "image" where it is not to be the model's usual one; ``loras`` are
+    (name, scale from -2 to 2);
     ``prompts`` are (scene frame, prompt): the text changes from one to the next.
     """
 
@@ -37,6 +42,8 @@ class Steering:
     blur: int = 0
     start: float = 0.0
     end: float = 1.0
+    encoder: str | None = None
+    loras: tuple[tuple[str, float], ...] = ()
     prompts: tuple[tuple[Fraction, str], ...] = ()
 
     def check(self, guide: str) -> None:
@@ -57,10 +64,19 @@ class Steering:
                 f"The guides would act from {self.start:g} to {self.end:g} of the steps, which is "
                 "never: set the start before the end."
             )
+        if self.encoder not in (None, *ENCODERS):
+            raise ShotError(f"{self.encoder!r} is no encoder: use {' or '.join(ENCODERS)}.")
+        if len(self.loras) > MAX_LORAS:
+            raise ShotError(
+                f"{len(self.loras)} LoRAs were asked for: use {MAX_LORAS} at most at once."
+            )
+        for name, scale in self.loras:
+            _check_number(f"scale of the LoRA {name}", scale, -MAX_LORA_SCALE, MAX_LORA_SCALE)
 
     def control(self) -> dict[str, Any]:
         """What a request's controls hold of this."""
-        return self._asked("blur", "start", "end")
+        named = {} if self.encoder is None else {"encoder": self.encoder}
+        return named | self._asked("blur", "start", "end")
 
     def sampling(self) -> dict[str, Any]:
         """What a request's sampling holds of this."""
@@ -132,11 +148,13 @@ def build_request(
     strength: float,
     strengths: Mapping[Fraction, float] = MappingProxyType({}),
     steering: Steering = UNSTEERED,
+    lora_hashes: Mapping[str, str | None] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the request for ``shot``, the result of the guides task.
 
     ``checkpoint`` holds ``name`` and ``sha256`` (or None); ``strength`` (0 to 2) holds for all
     guides; a keyframe's own is that of its asked scene frame in ``strengths`` (0 to 2), else 1.
+    ``lora_hashes`` are the SHA-256 of the steering's LoRAs by name, where they are known.
     Raises ShotError as ``check_asked`` and ``Steering.check``, when the shot has no guides, and
     for prompts outside the shot or on one clip frame.
     """
@@ -163,7 +181,10 @@ def build_request(
         "negative_prompt": negative_prompt,
         **({"prompts": prompts} if prompts else {}),
         "checkpoint": {"name": checkpoint["name"], "sha256": checkpoint["sha256"]},
-        "loras": [],
+        "loras": [
+            {"name": name, "sha256": lora_hashes.get(name), "scale": float(scale)}
+            for name, scale in steering.loras
+        ],
         "clip": {name: clip[name] for name in ("frames", "fps", "width", "height")},
         "controls": [
             {"guide": guide, "strength": float(strength), "keyframes": keyed, **steering.control()}

@@ -22,13 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ShotError
+from .in_use import Lock, sweep_staging
 from .request import SCHEMA, request_hash
 
 # Everything that a run writes; nothing else in an output folder is ever touched.
 _OURS = re.compile(
     r"request\.json|shot\.blend"
-    r"|guides/(contact_sheet|(depth|lineart|render)_\d{4})\.png"
-    r"|(take-\d{2,}/)?(take\.json|video\.mp4|frames/\d{4}\.png)"
+    r"|guides/(contact_sheet|first|reference|(depth|lineart|render)_\d{4})\.png"
+    r"|guides/reference\.jpg"
+    r"|guides/motion/\d{4,}_(before|after)\.png"
+    r"|(take-\d{2,}/)?(take\.json|video(-[\d.]+)?\.mp4|frames(-[\d.]+)?/\d{4,}\.png)"
 )
 # Written by every run, and hardly by anything else: shows that the files are a run's.
 _MARKS = ("request.json", "guides/contact_sheet.png")
@@ -38,8 +41,11 @@ _BLEND = "shot.blend"
 class OutputFolder:
     """One run's output: write under ``staging``, then ``publish`` it or ``discard`` it."""
 
-    def __init__(self, out: Path, staging: Path, force: bool, made: list[Path]) -> None:
+    def __init__(
+        self, out: Path, staging: Path, force: bool, made: list[Path], lock: Lock | None = None
+    ) -> None:
         self.out = out
+        self._lock = lock
         self.staging = staging
         self._force = force
         self._made = made
@@ -60,8 +66,12 @@ class OutputFolder:
             _refuse_taken(asked, out, force, source)
             made = _make_parents(out.parent)
             staging = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+            sweep_staging(out.parent)
             staging.mkdir()
-            folder = cls(out, staging, force, made)
+            lock = None
+            with contextlib.suppress(OSError):  # no locks on this drive: it is never swept
+                lock = Lock(out.parent / f"{staging.name}.lock")
+            folder = cls(out, staging, force, made, lock)
         except OSError as error:
             _remove_empty(made)
             raise _not_writable(asked, out.parent, error) from error
@@ -125,13 +135,19 @@ class OutputFolder:
                 "and try again."
             ) from error
         self._made = []
+        self._release()
         return self.out
 
     def discard(self) -> None:
         """Remove everything not published, and folders made for it. May be called at any time."""
         shutil.rmtree(self.staging, ignore_errors=True)
+        self._release()
         _remove_empty(self._made)
         self._made = []
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _merge(self) -> None:
         """Move the staged files into the folder that is there, the old ones aside before."""
@@ -163,6 +179,16 @@ def frame_files(out: Path, take: int) -> list[Path]:
     return sorted(_take_folder(out, take).glob("frames/*.png"))
 
 
+def shown_files(out: Path, take: int) -> list[Path]:
+    """Return what a strip shows of take ``take``: the frames at the scene's rate, where made."""
+    return shown_in(_take_folder(out, take))
+
+
+def shown_in(folder: Path) -> list[Path]:
+    """As ``shown_files``, of the take in ``folder``."""
+    return sorted(folder.glob("frames-*/*.png")) or sorted(folder.glob("frames/*.png"))
+
+
 def _take_folder(out: Path, index: int) -> Path:
     return out if index == 0 else out / f"take-{index + 1:02d}"
 
@@ -170,7 +196,7 @@ def _take_folder(out: Path, index: int) -> Path:
 def _ours(out: Path) -> list[str]:
     """Return the files in ``out`` that bear a name of ours, relative to it."""
     # Looked for where they can be: an output folder may hold anything besides, and much of it.
-    places = ("*", "guides/*", "frames/*", "take-*/*", "take-*/frames/*")
+    places = ("*", "guides/*", "guides/motion/*", "frames*/*", "take-*/*", "take-*/frames*/*")
     names = (path.relative_to(out).as_posix() for place in places for path in out.glob(place))
     return sorted(name for name in names if _OURS.fullmatch(name) and not (out / name).is_dir())
 
@@ -228,7 +254,8 @@ def _remove_empty(folders: list[Path]) -> None:
 def _remove_empty_below(out: Path) -> None:
     """Remove the folders of ours that have become empty."""
     takes = sorted(out.glob("take-*"))
-    for folder in [out / "guides", *(take / "frames" for take in (out, *takes)), *takes]:
+    frames = [folder for take in (out, *takes) for folder in take.glob("frames*")]
+    for folder in [out / "guides" / "motion", out / "guides", *frames, *takes]:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -292,7 +319,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _guides(request: dict[str, Any], folder: Path) -> dict[str, Path]:
     # By content, so that a renamed file is found, and no name from a request is ever opened.
-    pictures = sorted((folder / "guides").glob("*.png"))
+    pictures = sorted(p for p in (folder / "guides").glob("*") if p.suffix in (".png", ".jpg"))
     found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in pictures}
     guides = {}
     for control in request["controls"]:
@@ -304,4 +331,17 @@ def _guides(request: dict[str, Any], folder: Path) -> dict[str, Path]:
                 state = "has changed since" if path.is_file() else "is missing"
                 raise ShotError(f"The guide {path} {state}: render the scene again.")
             guides[sha256] = found[sha256]
+    own = {
+        "reference picture": request.get("image_prompt"),
+        "first picture": request.get("sampling", {}).get("first_frame"),
+    }
+    for what, picture in own.items():
+        if picture is None:
+            continue
+        if picture["sha256"] not in found:
+            raise ShotError(
+                f"The {what} is not in {folder / 'guides'} any more, or has changed: put the "
+                "original back."
+            )
+        guides[picture["sha256"]] = found[picture["sha256"]]
     return guides

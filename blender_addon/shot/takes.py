@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .take_folder import shown_in
+
 
 @dataclass(frozen=True)
 class TakeOnDisk:
@@ -25,8 +27,8 @@ class TakeOnDisk:
     request: dict[str, Any]
 
     def frames(self) -> list[Path]:
-        """Its pictures, one for each clip frame."""
-        return sorted(self.folder.glob("frames/*.png"))
+        """Its pictures, one for each clip frame, or each scene frame where those were made."""
+        return shown_in(self.folder)
 
 
 def find_takes(runs: Iterable[Path]) -> list[TakeOnDisk]:

@@ -8,9 +8,10 @@ on the wrong side of such a border at 23.976 frames per second, so there are non
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from .errors import ShotError
 
@@ -54,6 +55,28 @@ class ClipTiming:
     def frame_map(self) -> list[int]:
         """Return the clip frame for each scene frame from start to end."""
         return [self.clip_frame_at(frame) for frame in range(self.start, self.end + 1)]
+
+    def position(self, scene_frame: int) -> tuple[int, Fraction]:
+        """Return the clip frame at or before ``scene_frame``, and how far it is to the next one.
+
+        The second is a share, 0 exactly at the clip frame, and 1 or more where the last clip frame
+        is that long ago.
+        """
+        at = (scene_frame - self.start) * self.clip_fps / self.scene_fps
+        before = min(self.frames - 1, math.floor(at))
+        return before, at - before
+
+    def between(self) -> list[tuple[int, int, Fraction]]:
+        """Return (scene frame, clip frame before it, share) for those that lie on no clip frame."""
+        frames = range(self.start, self.end + 1)
+        return [(frame, *at) for frame in frames if (at := self.position(frame))[1]]
+
+    @classmethod
+    def of_shot(cls, shot: Mapping[str, Any]) -> ClipTiming:
+        """Return the timing that a shot object (of the guides task, or a request's) describes."""
+        clip = shot["clip"]
+        rates = Fraction(shot["scene_fps"]), Fraction(clip["fps"])
+        return cls(shot["start"], shot["end"], rates[0], clip["frames"], rates[1])
 
 
 def plan_clip(

@@ -32,6 +32,7 @@ def frame(scene, case):
     render.resolution_x, render.resolution_y = 320, 180
     if case == "shift":
         lens.shift_x, lens.shift_y = 0.21, -0.13
+        lens.dof.use_dof, lens.dof.aperture_fstop, lens.dof.focus_distance = True, 0.1, 2.0
         lens.sensor_fit, lens.sensor_height = "VERTICAL", 20
     elif case == "portrait":
         render.resolution_x, render.resolution_y = 100, 177
@@ -328,3 +329,41 @@ def test_the_written_guide_decodes_to_metres(scene, tmp_path):
     assert np.abs(1 / z - 1 / expected).max() < half_a_code + 1e-5
     assert (tmp_path / "guides" / "contact_sheet.png").is_file()
     assert made.events[-1] == {"phase": "guides", "done": 4, "of": 4, "text": "depth 4 of 4"}
+
+
+def warned(stage, **asked):
+    guides = depth_guide.render_depth(
+        stage(), [Fraction(1)], [0], "cycles", lambda *_: None, **asked
+    )
+    return guides, guides.warnings
+
+
+def test_a_chosen_range_holds_and_says_what_it_clips(scene, stage):
+    add_box("Ground", (0, 0, -0.5), (50, 50, 1))  # 10 away
+    add_box("Box", (0, 0, 1), (2, 2, 2))  # its top 8 away
+    guides, warnings = warned(stage, near=4.0, far=20.0)
+    assert (guides.near, guides.far, warnings) == (4.0, 20.0, [])
+    z = decode_depth(guides.codes[0], 4.0, 20.0)
+    assert z[32, 32] == pytest.approx(8, abs=0.01)
+    assert z[2, 2] == pytest.approx(10, abs=0.01)
+    guides, warnings = warned(stage, far=9.0)
+    assert guides.codes[0][2, 2] == 1  # geometry, though beyond
+    assert len(warnings) == 1
+    assert "is farther than far (8 to 9) and all equally dark" in warnings[0]
+    for asked, sentence in (
+        ({"near": 12.0}, "all of it would be white"),
+        ({"far": 7.0}, "equally dark"),
+        ({"near": 9.0, "far": 8.5}, "set near below far"),
+        ({"near": -1.0}, "above 0"),
+    ):
+        with pytest.raises(AnimaticError, match=sentence):
+            warned(stage, **asked)
+
+
+def test_a_sky_dome_and_a_flat_scene_are_told(scene, stage):
+    add_box("Backdrop", (0, 0, -140), (999, 999, 1))
+    add_box("Box", (0, 0, 1), (2, 2, 2))
+    assert "a sky dome or a backdrop?" in warned(stage)[1][0]
+    bpy.data.objects["Backdrop"].location.z = 1.4  # just under the top of the box
+    scene.camera = bpy.data.objects["Camera"]
+    assert "nearly flat" in warned(stage)[1][0]

@@ -90,3 +90,27 @@ def test_a_smooth_curve_object_has_an_outline(scene, stage):
 def test_no_edge_in_view_is_refused(scene, stage):
     with pytest.raises(AnimaticError, match="sees no edge"):
         draw(stage())
+
+
+def test_the_crease_angle_and_a_collection_choose_the_lines(scene, stage):
+    kit = bpy.data.collections.new("Kit")
+    scene.collection.children.link(kit)
+    add_box("Left", (-1.5, 0, 0), (2, 2, 2))
+    add_box("Right", (1.5, 0, 0), (2, 2, 2), collection=kit)
+    scene.camera.location = (0, -8, 6)
+    scene.camera.rotation_euler = (-scene.camera.location).to_track_quat("-Z", "Y").to_euler()
+
+    def drawn(**asked):
+        made = render_lineart(stage(), [Fraction(1)], 1.5, lambda *_: None, **asked)
+        return made[0] > 127
+
+    every, outlines = drawn(), drawn(crease=60.0)
+    assert outlines.sum() < 0.85 * every.sum()  # the right angles inside the outlines are gone
+    assert not (outlines & ~every).any()
+    right = drawn(lines_of="Kit")
+    assert right[:, 34:].sum() == pytest.approx(every[:, 34:].sum(), rel=0.1)
+    assert not right[:, :28].any()
+    with pytest.raises(AnimaticError, match=r"no collection 'Kid' .* it has: 'Kit'"):
+        drawn(lines_of="Kid")
+    with pytest.raises(AnimaticError, match="from 0 to 180 degrees"):
+        drawn(crease=200.0)

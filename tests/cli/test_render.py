@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -242,3 +243,44 @@ def test_guides_only_starts_no_engine(scenes, models, tmp_path):
     assert result.code == 0, result.err
     assert {path.name for path in out.iterdir()} == {"guides"}
     assert len(list((out / "guides").glob("lineart_*.png"))) == 3
+
+
+def test_in_between_frames_at_the_scenes_rate_and_again_in_a_replay(scenes, models, tmp_path):
+    out, again = tmp_path / "shot", tmp_path / "again"
+    result = run(
+        "render", scenes(), "--prompt", "a box", "--model", "tiny", "--models", models, "--steps",
+        1, "--range", "1:10", "--near", 2, "--in-between", "--out", out, "--json",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    summary = result.summary
+    assert summary["shot"]["in_between"] is True
+    assert summary["shot"]["guide_settings"] == {"near": 2.0}
+    assert summary["depth"]["near"] == 2.0
+    request = json.loads((out / "request.json").read_text())
+    assert request["shot"]["in_between"] is True
+    take = json.loads((out / "take.json").read_text())
+    assert take["in_between"] == {"frames": "frames-24", "video": "video-24.mp4"}
+    assert (out / "video-24.mp4").stat().st_size > 0
+    made = {path.name: digest(path) for path in (out / "frames-24").iterdir()}
+    assert sorted(made) == [f"{n:04d}.png" for n in range(1, 11)]
+    own = [digest(path) for path in sorted((out / "frames").iterdir())]
+    # Clip frames at 8 per second lie on every third scene frame.
+    assert [made[f"{n:04d}.png"] for n in (1, 4, 7, 10)] == own
+    assert len(set(made.values())) == 10
+    strip = (
+        "import bpy, sys; bpy.ops.wm.open_mainfile(filepath=sys.argv[1]); print([e.filename"
+        " for s in bpy.data.scenes if s.sequence_editor for strip in s.sequence_editor.strips"
+        " for e in strip.elements])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", strip, out / "shot.blend"], capture_output=True, text=True
+    )
+    assert str(sorted(made)) in told.stdout
+    replay = run("generate", out / "take.json", "--models", models, "--out", again)
+    assert replay.code == 0, replay.err
+    assert {path.name: digest(path) for path in (again / "frames-24").iterdir()} == made
+    shutil.rmtree(out / "guides" / "motion")
+    refused = run("generate", out / "take.json", "--models", models, "--out", tmp_path / "no")
+    assert refused.code == 1
+    assert "is missing: render the scene again" in refused.err
+    assert not (tmp_path / "no").exists()

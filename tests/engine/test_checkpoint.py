@@ -126,6 +126,13 @@ def test_the_description_needs_no_weights(copied: Path) -> None:
     described = describe(copied)
     assert described["name"] == "blockout-tiny"
     assert described["guides"] == ["depth", "lineart", "render"]
+    assert described["encoders"]["depth"] == ["sparse"]
+    assert described["image_prompt"] is False
+    assert described["loras"] == []
+    for folder, name in ((copied, "roll.safetensors"), (copied.parent, "film.ckpt")):
+        (folder / "loras").mkdir()
+        (folder / "loras" / name).touch()
+    assert describe(copied)["loras"] == ["film", "roll"]
     assert described["native"] == {"width": 64, "height": 64, "frames": 16, "fps": 8}
 
 

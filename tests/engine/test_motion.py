@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from animatic.engine.motion import use_reference_normalisation
+from animatic.engine.motion import set_motion_scale, use_reference_normalisation
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 
@@ -58,6 +58,16 @@ def test_only_the_normalisation_differs_from_diffusers(module: AnimateDiffTransf
         stock = module(clip, num_frames=FRAMES)
         ours = use_reference_normalisation(module)(clip, num_frames=FRAMES)
     torch.testing.assert_close(ours, stock, rtol=1e-12, atol=1e-12)
+
+
+def test_at_scale_0_a_module_costs_nothing(module: AnimateDiffTransformer3D) -> None:
+    use_reference_normalisation(module)
+    clip = torch.randn(FRAMES, 8, 4, 4, dtype=torch.float64)
+    with torch.no_grad():
+        assert not torch.equal(module(clip, num_frames=FRAMES), clip)
+        set_motion_scale(module, 0)
+        module.norm.register_forward_pre_hook(lambda *_: pytest.fail("computed for nothing"))
+        assert torch.equal(module(clip, num_frames=FRAMES), clip)
 
 
 def test_a_copy_computes_with_its_own_weights(module: AnimateDiffTransformer3D) -> None:

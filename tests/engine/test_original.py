@@ -22,6 +22,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from .conftest import Guides
+from .image_parts import add_image_parts
 from .published import small_models, write_base, write_control, write_motion
 
 FILES = {
@@ -112,6 +113,34 @@ def test_the_same_frames_as_from_folders(
     from_folders = frames(loaded(published.folders), request, guides)
     assert from_files.std() > 1
     assert np.array_equal(from_files, from_folders)
+
+
+def test_added_parts_fit_published_files(
+    published: Published,
+    copied: Path,
+    request_for: Callable[..., dict[str, Any]],
+    guides: Guides,
+    tmp_path: Path,
+) -> None:
+    """As the catalogue lays them out: a ControlNet, and an image prompt in a folder of its own."""
+    folders = Path(shutil.copytree(published.folders, tmp_path / "folders"))
+    add_image_parts(folders)
+    shutil.copytree(folders / "controlnet_depth", copied / "controlnet_depth")
+    shutil.copytree(folders / "image_encoder", copied / "image_prompt" / "image_encoder")
+    shutil.copy(folders / "ip_adapter.safetensors", copied / "image_prompt")
+    parts = {"encoder": "image_prompt/image_encoder", "adapter": "image_prompt/ip_adapter"}
+    edit(copied, image_guides={"depth": "controlnet_depth"}, image_prompt=parts)
+    assert describe(copied)["guides"] == ["depth", "lineart", "render"]
+    prompt = {"sha256": guides.sha["render", 0], "scale": 1.0}
+    controls = [guides.control("depth", {0: 1.0, 2: 1.0}), guides.control("render", {3: 1.0})]
+    request = request_for(*controls, checkpoint={"name": "small"}) | {"image_prompt": prompt}
+    from_files, from_folders = (
+        frames(loaded(folder), request, guides) for folder in (copied, folders)
+    )
+    assert np.array_equal(from_files, from_folders)
+    edit(copied, image_prompt=parts | {"adapter": "../elsewhere"})
+    with pytest.raises(EngineError, match="each a plain path in the checkpoint's folder"):
+        describe(copied)
 
 
 def test_description_and_hash_follow_the_files(published: Published, copied: Path) -> None:

@@ -22,7 +22,7 @@ from animatic.engine.motion import use_reference_normalisation
 from animatic.engine.original import image_unet, load_control, load_motion, published_schedule
 from animatic.engine.parts import join_motion
 from animatic.engine.residuals import ControlBranch, ResidualCache
-from animatic.engine.sampling import Denoiser, sample
+from animatic.engine.sampling import Denoiser, steps_of
 from diffusers import SparseControlNetModel, UNetMotionModel
 from safetensors.torch import load_file, save_file
 
@@ -165,14 +165,14 @@ def test_guided_sampling_under_control(reference: Reference) -> None:
     pictures = drawn("input:pipeline_images", shape, torch.rand).double()
     noise = drawn("input:pipeline_latents", [1, 4, FRAMES, SIDE, SIDE]).double()
     denoiser = reference.denoiser(("scribble", pictures, 1.0), make=Recorder)
-    made = sample(
-        denoiser,
-        published_schedule(),
-        noise,
-        SETTINGS["steps"],
-        torch.Generator(),
-        lambda done, of, seen: None,
-    )
+    schedule, steps = published_schedule(), SETTINGS["steps"]
+    stepping = steps_of(denoiser, schedule, noise, steps, torch.Generator())
+    while True:
+        try:
+            next(stepping)
+        except StopIteration as end:
+            made = end.value
+            break
     assert isinstance(denoiser, Recorder)
     assert len(denoiser.seen) == SETTINGS["steps"]
     assert_agrees(denoiser.seen[1], reference.expected["pipeline.step0"])

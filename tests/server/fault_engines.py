@@ -46,7 +46,18 @@ class Engine:
         """Report one phase."""
         on_event({"type": "phase", "phase": "load", "done": 1, "of": 1})
 
-    def generate(self, request, guides, seed, on_event, should_cancel, plan) -> Take:
+    def generate_takes(
+        self, request, guides, seeds, on_event, on_take, should_cancel, plan
+    ) -> None:
+        """One take after the other."""
+        for index, seed in enumerate(seeds):
+
+            def tell(event: dict, take: int = index) -> None:
+                on_event({**event, "take": take})
+
+            on_take(index, self._take(request, guides, seed, tell, should_cancel, plan))
+
+    def _take(self, request, guides, seed, on_event, should_cancel, plan) -> Take:
         """Take a sampling step every 50 ms, unless the prompt says otherwise."""
         prompt, steps = request["prompt"], request["sampling"]["steps"]
         for path in guides.values():

@@ -220,7 +220,7 @@ def test_a_hub_that_is_away_is_told_in_a_sentence(hub: Hub, tmp_path: Path) -> N
 
 def test_the_catalogue_of_the_repository() -> None:
     names = [model.name for model in read_catalogue()]
-    assert names == ["sd15-animatediff-v3", "sd15-depth"]
+    assert names == ["sd15-animatediff-v3", "sd15-depth", "sd15-image-prompt"]
     entries = json.loads(CATALOGUE.read_text())["models"]
     for entry in entries:
         assert {"name", "title", "purpose", "licence", "licence_url"} <= entry.keys()
@@ -229,7 +229,11 @@ def test_the_catalogue_of_the_repository() -> None:
     # what the card points to is among the files
     assert set(model.card["files"].values()) <= {str(file.to) for file in model.files}
     assert all(len(file.revision) == 40 for file in model.files)
-    assert find_model("sd15-depth").folder.parts[0] == model.name
+    depth, prompt = (find_model(name) for name in ("sd15-depth", "sd15-image-prompt"))
+    assert model.card["image_guides"]["depth"] == str(depth.folder.relative_to(model.name))
+    files = {str(prompt.folder.relative_to(model.name) / file.to) for file in prompt.files}
+    adapter = model.card["image_prompt"]["adapter"] + ".safetensors"
+    assert {adapter, model.card["image_prompt"]["encoder"] + "/model.safetensors"} <= files
 
 
 def test_the_add_on_downloads_cancels_and_goes_on(
@@ -299,6 +303,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "blockout-mini": True,
         "sd15-animatediff-v3": False,
         "sd15-depth": False,
+        "sd15-image-prompt": False,
     }
     assert "animatic models download sd15-depth" in run().stdout
     away = run("download", "sd15-depth")

@@ -30,11 +30,12 @@ def ask(service, method="GET", path="/v1/health", body=None, **headers):
     return answer.status, json.loads(content)
 
 
-def control(*guides: str, clip_frame: int = 0) -> list[dict]:
+def control(*guides: str, clip_frame: int = 0, **more: object) -> list[dict]:
     return [
         {
             "guide": "depth",
             "strength": 1.0,
+            **more,
             "keyframes": [
                 {"clip_frame": clip_frame + k, "sha256": sha256, "strength": 1.0}
                 for k, sha256 in enumerate(guides)
@@ -194,6 +195,20 @@ def test_bad_blobs_are_refused(service, tmp_path):
         ({"prompt": "\ud800"}, "cannot be written"),
         ({"schema": 2}, "schema is 2: it must be 1"),
         ({"controls": control("a" * 64, clip_frame=2)}, "clip_frame is 2: it must be below 2"),
+        ({"controls": control("a" * 64) * 2}, "controls[1].guide is depth a second time"),
+        ({"controls": control("a" * 64, encoder="dense")}, "it must be sparse (SparseCtrl) or"),
+        ({"controls": control("a" * 64, start=0.5, end=0.5)}, "acts from 0.5 to 0.5 of the steps"),
+        (
+            {"controls": control("a" * 64, guide="lineart", blur=1)},
+            "controls[0].blur is 1: only depth guides can be blurred, and this is lineart.",
+        ),
+        ({"prompts": [{"clip_frame": 2, "prompt": "x"}]}, "prompts[0].clip_frame is 2: it must be"),
+        (
+            {"prompts": [{"clip_frame": 1, "prompt": "x"}] * 2},
+            "prompts[1].clip_frame is 1 a second time: a clip frame can hold one prompt.",
+        ),
+        ({"image_prompt": {"sha256": "a" * 64, "scale": 3}}, "image_prompt.scale is 3: it must be"),
+        ({"image_prompt": {"sha256": "a" * 64, "scale": 1}}, "1 of the request's guides are not"),
         ({"controls": control("../x")}, 'sha256 is "../x": it must be a SHA-256'),
         ({"controls": control("a" * 64)}, "1 of the request's guides are not here"),
         ({"checkpoint": {"name": "none", "sha256": None}}, 'no checkpoint "none". There are: tiny'),
@@ -208,6 +223,16 @@ def test_a_bad_request_gets_a_sentence(client, change, sentence):
     assert refusal.value.status == 422
     assert sentence in str(refusal.value)
     assert len(client.jobs()) == before
+
+
+def test_a_reference_picture_may_be_a_jpeg(client, tmp_path):
+    photo, guide = tmp_path / "photo.jpg", write_guide(tmp_path / "guide.png", 5)
+    photo.write_bytes(b"\xff\xd8\xff\xe0 a photo")
+    both = control(client.upload(guide)) + control(client.upload(guide), encoder="image")
+    reference = {"sha256": client.upload(photo), "scale": 0.5}
+    job = client.submit(make_request(controls=both, image_prompt=reference))
+    list(client.events(job))
+    assert client.job(job)["state"] == "done"
 
 
 def test_a_model_is_told_by_name(client):

@@ -27,6 +27,7 @@ def test_guides_to_frames_and_the_same_bits_again(engine, tmp_path):
     client = engine.client()
     (model,) = client.models()
     assert "depth" in model["guides"]
+    assert (model["encoders"]["depth"], model["image_prompt"]) == (["sparse"], False)
     guides = [client.upload(write_guide(tmp_path / f"{k}.png", 60 * k)) for k in (1, 2)]
     keyframes = [
         {"clip_frame": 3 * k, "sha256": guide, "strength": 1.0} for k, guide in enumerate(guides)

@@ -56,6 +56,18 @@ def test_all_of_it_holds_to_the_schema():
     jsonschema.validate(request, json.loads(SCHEMA.read_text()))
 
 
+def test_encoder_and_loras_are_named():
+    steering = Steering(encoder="image", loras=(("film", 1), ("roll", -0.5)))
+    request = build_request(SHOT, **ASKED, steering=steering, lora_hashes={"film": "b" * 64})
+    assert request["controls"][0]["encoder"] == "image"
+    assert request["loras"] == [
+        {"name": "film", "sha256": "b" * 64, "scale": 1.0},
+        {"name": "roll", "sha256": None, "scale": -0.5},
+    ]
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(request, json.loads(SCHEMA.read_text()))
+
+
 def test_nothing_asked_is_the_request_of_before():
     plain = build_request(SHOT, **ASKED)
     assert request_hash(request_of(temporal=1, blur=0, start=0, end=1)) == request_hash(plain)
@@ -72,6 +84,9 @@ def test_nothing_asked_is_the_request_of_before():
         ({"temporal": 5}, "temporal guidance is 5: set it from 0 to 4"),
         ({"blur": 5}, "blur is 5"),
         ({"end": float("nan")}, "end of the guides is nan"),
+        ({"encoder": "dense"}, "'dense' is no encoder: use sparse or image"),
+        ({"loras": (("film", 3.0),)}, "scale of the LoRA film is 3.0: set it from -2 to 2"),
+        ({"loras": (("film", 1.0),) * 9}, "9 LoRAs were asked for"),
         ({"start": 0.5, "end": 0.5}, "act from 0.5 to 0.5 of the steps, which is never"),
         ({"prompts": ((Fraction(49), "x"),)}, "Outside the shot's frames 1 to 48: 49"),
         ({"prompts": ((Fraction(13), "x"), (Fraction(14), "y"))}, "prompt at frame 14 shares"),

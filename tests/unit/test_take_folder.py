@@ -196,6 +196,27 @@ def test_takes_and_requests_are_read_back(tmp_path):
     assert load_take(out / "request.json")[0] is None
 
 
+def test_pictures_of_the_artists_own_are_read_back(tmp_path):
+    out = run(tmp_path / "shot")
+    files = {"reference.jpg": b"r", "first.png": b"f"}
+    for name, content in files.items():
+        (out / "guides" / name).write_bytes(content)
+    reference, first = (hashlib.sha256(content).hexdigest() for content in files.values())
+    request = json.loads((out / "request.json").read_text())
+    request["image_prompt"] = {"sha256": reference, "scale": 1.0}
+    request["sampling"] = {"first_frame": {"sha256": first, "share": True}}
+    (out / "request.json").write_bytes(canonical_json(request))
+    guides = load_take(out / "request.json")[2]
+    assert guides[reference].name == "reference.jpg"
+    assert guides[first].name == "first.png"
+    (out / "guides" / "first.png").unlink()
+    with pytest.raises(ShotError, match=r"first picture is not in .* any more"):
+        load_take(out / "request.json")
+    # They are a run's own: the next one with --force takes them away.
+    run(out, prepare={"force": True})
+    assert not (out / "guides" / "reference.jpg").exists()
+
+
 def test_missing_and_changed_files_are_named(tmp_path):
     out = run(tmp_path / "shot")
     take, request, guide = out / "take.json", out / "request.json", out / "guides/depth_0001.png"

@@ -1,0 +1,377 @@
+"""Exact motion: where each point that a scene frame shows lies in the clip frames beside it.
+
+Blender's own vector pass reaches to the frame before and after only, and knows nothing of a lens
+that we set from Python. So the surfaces of all three times are read as a render sees them, and the
+mesh of the scene frame is rendered with the positions that its points have at the two other times:
+a ray gives all of it to the precision of single numbers, over any distance in time, for rigid and
+deforming meshes, instances and particles, camera moves and zooms alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ..shot.exr import read_exr
+from ..shot.in_between import Seen, encode_motion, seen_in
+from ..shot.in_between_files import SIDES, motion_name
+from ..shot.png import write_png
+from ..shot.timing import ClipTiming
+from . import compat
+from .errors import SceneError
+from .stage import OnStep, Stage, find_channel
+from .visibility import hide_what_does_not_count, keep_one_view_layer
+
+_MOST_TRIANGLES = 30_000_000
+_NOWHERE = (0.0, 0.0, 1e6)
+"""A place behind the camera: of a point that is not there at another time."""
+_ENGINE = "ANIMATIC_SURFACES"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One object or instance: points [V, 3] of its mesh, triangles [T, 3], its place (4 x 4)."""
+
+    name: str
+    points: np.ndarray
+    triangles: np.ndarray
+    matrix: np.ndarray
+
+
+@dataclass(frozen=True)
+class Moment:
+    """All surfaces at one time, by a name that stays theirs; the camera's view and projection."""
+
+    camera: bpy.types.Object
+    view: np.ndarray
+    projection: np.ndarray
+    pieces: dict[tuple, Piece]
+
+    def seen_from_camera(self, key: tuple) -> np.ndarray:
+        """The points of a piece in the camera's space, [V, 3]."""
+        piece = self.pieces[key]
+        return _moved(self.view @ piece.matrix, piece.points)
+
+
+def _moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    # In double precision: a camera far from the scene's origin loses digits otherwise.
+    return points.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+class _Surfaces(bpy.types.RenderEngine):
+    """Renders nothing: it is how to see the scene as a render does, not as a viewport."""
+
+    bl_idname = _ENGINE
+    bl_label = "Animatic Surfaces"
+    pieces: dict[tuple, Piece] | None = None
+
+    def render(self, depsgraph: bpy.types.Depsgraph) -> None:
+        """Keep the pieces of the scene at the time that is rendered."""
+        type(self).pieces = _read_pieces(depsgraph)
+
+
+def _read_pieces(depsgraph: bpy.types.Depsgraph) -> dict[tuple, Piece]:
+    meshes: dict[int, tuple[np.ndarray, np.ndarray] | None] = {}
+    pieces: dict[tuple, Piece] = {}
+    for instance in depsgraph.object_instances:
+        item = instance.object
+        if not instance.show_self or not item.visible_camera:
+            continue
+        name = item.data.as_pointer() if item.data is not None else 0
+        if name not in meshes:
+            meshes[name] = _read_mesh(item)
+        mesh = meshes[name]
+        if mesh is None:
+            continue
+        parent = instance.parent.original.as_pointer() if instance.is_instance else 0
+        number = tuple(instance.persistent_id) if instance.is_instance else ()
+        key: tuple = (parent, item.original.as_pointer(), number)
+        # One object can hand out several pieces of geometry, of which one is its own.
+        while key in pieces:
+            key = (*key, "more")
+        pieces[key] = Piece(item.name, *mesh, np.array(instance.matrix_world, np.float64))
+    return pieces
+
+
+def _read_mesh(item: bpy.types.Object) -> tuple[np.ndarray, np.ndarray] | None:
+    try:
+        mesh = item.to_mesh()
+    except RuntimeError:  # lamps, cameras, empties: no surface
+        return None
+    if mesh is None:
+        return None
+    mesh.calc_loop_triangles()
+    points = np.empty(3 * len(mesh.vertices), np.float32)
+    triangles = np.empty(3 * len(mesh.loop_triangles), np.int32)
+    mesh.vertices.foreach_get("co", points)
+    mesh.loop_triangles.foreach_get("vertices", triangles)
+    item.to_mesh_clear()
+    return (points.reshape(-1, 3), triangles.reshape(-1, 3)) if triangles.size else None
+
+
+@dataclass
+class MotionRenderer:
+    """Reads the stage's scene at any time, and renders it in a scene of its own."""
+
+    stage: Stage
+    scratch: Path
+    scene: bpy.types.Scene = field(init=False)
+    material: bpy.types.Material = field(init=False)
+    remade: set[str] = field(default_factory=set)
+    """Names of the objects whose mesh was found to be another one at another time."""
+
+    def __post_init__(self) -> None:
+        stage = self.stage
+        layer = keep_one_view_layer(stage.scene)
+        hide_what_does_not_count(stage.scene, layer)
+        layer.use_freestyle = stage.scene.render.use_freestyle = False
+        stage.scene.render.use_compositing = False
+        layer.use_solid = True
+        stage.resize(1)
+        self.scene = bpy.data.scenes.new("Animatic Motion")
+        self.material = _material()
+        _prepare(self.scene, stage.scene.render)
+
+    def read(self, time: Fraction) -> Moment:
+        """Return all surfaces at ``time``. Raises SceneError where there are far too many."""
+        stage = self.stage
+        stage.go_to(time)
+        own = stage.scene.render.engine
+        _Surfaces.pieces = None
+        bpy.utils.register_class(_Surfaces)
+        try:
+            stage.scene.render.engine = _ENGINE
+            bpy.ops.render.render(scene=stage.scene.name)
+        finally:
+            stage.scene.render.engine = own
+            bpy.utils.unregister_class(_Surfaces)
+        pieces = _Surfaces.pieces
+        if pieces is None:
+            raise SceneError("Blender could not read the scene's surfaces for in-between frames.")
+        if sum(len(piece.triangles) for piece in pieces.values()) > _MOST_TRIANGLES:
+            raise SceneError(
+                f"The scene has more than {_MOST_TRIANGLES // 1_000_000} million triangles with "
+                "all its instances: leave out in-between frames, or hide what is scattered."
+            )
+        graph = stage.layer.depsgraph
+        camera, render = stage.scene.camera, stage.scene.render
+        # Of the camera itself: its lens was set after the scene was evaluated.
+        projection = camera.calc_matrix_camera(
+            graph,
+            x=stage.width,
+            y=stage.height,
+            scale_x=render.pixel_aspect_x,
+            scale_y=render.pixel_aspect_y,
+        )
+        view = np.linalg.inv(
+            np.array(camera.evaluated_get(graph).matrix_world.normalized(), np.float64)
+        )
+        return Moment(stage.filmed_by, view, np.array(projection, np.float64), pieces)
+
+    def seen(self, moment: Moment) -> Seen:
+        """Return what the camera sees at ``moment``. It must be the one that was read last."""
+        return seen_in(self._render(moment, [])[0])
+
+    def motions(self, moment: Moment, others: Sequence[tuple[Moment, Seen]]) -> list[np.ndarray]:
+        """Return the motion from ``moment``, which was read last, to each of ``others``.
+
+        As shot/in_between.py says; one all 0 where another camera films.
+        """
+        z, places = self._render(moment, [other for other, _ in others])
+        motions = []
+        for (other, seen), place in zip(others, places, strict=True):
+            if other.camera != moment.camera:
+                motions.append(np.zeros((*z.shape, 4), np.uint16))
+                continue
+            u, v, there = self._projected(other, place)
+            sky = ~np.isfinite(z)
+            u[sky], v[sky] = self._sky(moment, other, sky)
+            there[sky] = np.inf
+            motions.append(encode_motion(u, v, there, seen))
+        return motions
+
+    def _render(
+        self, moment: Moment, others: Sequence[Moment]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return planar Z [H, W], and for each other time the places [H, W, 3] of what is seen."""
+        self.stage.camera.dof.use_dof = False  # its rays start anywhere on the lens
+        item = self._build(moment, others)
+        camera = bpy.data.objects.new("Animatic Motion", self.stage.camera)
+        objects = self.scene.collection.objects
+        objects.link(camera)
+        objects.link(item)
+        self.scene.camera = camera
+        path = self.scratch / "animatic_motion.exr"
+        self.scene.render.filepath = str(path)
+        bpy.ops.render.render(write_still=True, scene=self.scene.name)
+        passes = read_exr(path)
+        path.unlink()
+        mesh = item.data
+        bpy.data.objects.remove(item)
+        bpy.data.objects.remove(camera)
+        bpy.data.meshes.remove(mesh)
+        z = find_channel(passes, "Depth.Z").copy()
+        z[(z > 1e9) | (z <= 0)] = np.inf
+        places = [
+            np.stack([find_channel(passes, f"{side}.{axis}") for axis in "RGB"], axis=-1)
+            for side in SIDES[: len(others)]
+        ]
+        return z, places
+
+    def _build(self, moment: Moment, others: Sequence[Moment]) -> bpy.types.Object:
+        """One mesh of all pieces in the camera's space, with their places at the other times."""
+        points, triangles, count = [], [], 0
+        places: list[list[np.ndarray]] = [[] for _ in others]
+        for key, piece in moment.pieces.items():
+            points.append(moment.seen_from_camera(key))
+            triangles.append(piece.triangles + count)
+            count += len(piece.points)
+            for other, found in zip(others, places, strict=True):
+                found.append(self._places_at(moment, other, key))
+        mesh = bpy.data.meshes.new("Animatic Motion")
+        item = bpy.data.objects.new("Animatic Motion", mesh)
+        if not points:
+            return item
+        corners = np.concatenate(triangles).astype(np.int32)
+        mesh.vertices.add(count)
+        mesh.loops.add(corners.size)
+        mesh.polygons.add(len(corners))
+        mesh.vertices.foreach_set("co", np.concatenate(points).astype(np.float32).ravel())
+        mesh.loops.foreach_set("vertex_index", corners.ravel())
+        mesh.polygons.foreach_set("loop_start", np.arange(0, corners.size, 3, dtype=np.int32))
+        for side, found in zip(SIDES, places, strict=False):
+            attribute = mesh.attributes.new(side, "FLOAT_VECTOR", "POINT")
+            attribute.data.foreach_set("vector", np.concatenate(found).astype(np.float32).ravel())
+        mesh.update(calc_edges=True)
+        mesh.materials.append(self.material)
+        return item
+
+    def _places_at(self, moment: Moment, other: Moment, key: tuple) -> np.ndarray:
+        """Where a piece's points lie at another time, in that time's camera space, [V, 3]."""
+        piece, same = moment.pieces[key], other.pieces.get(key)
+        if same is None:
+            return np.full((len(piece.points), 3), _NOWHERE)
+        if len(same.points) == len(piece.points) and len(same.triangles) == len(piece.triangles):
+            return other.seen_from_camera(key)
+        # Liquids, Booleans: all that is known is where the object went.
+        self.remade.add(piece.name)
+        return _moved(other.view @ same.matrix, piece.points)
+
+    def _projected(
+        self, moment: Moment, place: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return u, v (pixels) and planar Z of places [..., 3] in a moment's camera space."""
+        height, width = self.stage.height, self.stage.width
+        flat = place.reshape(-1, 3).astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            clip = flat @ moment.projection[:, :3].T + moment.projection[:, 3]
+            u = (clip[:, 0] / clip[:, 3] + 1) / 2 * width - 0.5
+            v = (1 - clip[:, 1] / clip[:, 3]) / 2 * height - 0.5
+        shape = place.shape[:-1]
+        return u.reshape(shape), v.reshape(shape), -flat[:, 2].reshape(shape)
+
+    def _sky(self, moment: Moment, other: Moment, sky: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the directions of ``sky`` lie at another time: they turn, but are never nearer."""
+        height, width = sky.shape
+        rows, columns = np.nonzero(sky)
+        if self.stage.camera.type == "ORTHO":  # every pixel looks the same way
+            return columns.astype(np.float64), rows.astype(np.float64)
+        ends = np.stack(
+            [
+                (columns + 0.5) / width * 2 - 1,
+                1 - (rows + 0.5) / height * 2,
+                np.ones(len(rows)),
+                np.ones(len(rows)),
+            ],
+            axis=-1,
+        )
+        own = ends @ np.linalg.inv(moment.projection).T
+        turn = other.view[:3, :3] @ np.linalg.inv(moment.view[:3, :3])
+        directions = own[:, :3] / own[:, 3:] @ turn.T
+        directions[directions[:, 2] >= 0] = _NOWHERE  # behind the other camera
+        u, v, z = self._projected(other, directions)
+        u[z <= 0] = np.nan
+        return u, v
+
+
+def _material() -> bpy.types.Material:
+    """A surface that writes the positions of its points at the other times."""
+    material = bpy.data.materials.new("Animatic Motion")
+    if compat.material_tree(material) is None:
+        material.use_nodes = True
+    tree = compat.material_tree(material)
+    assert tree is not None
+    tree.nodes.clear()
+    output = tree.nodes.new("ShaderNodeOutputMaterial")
+    surface = tree.nodes.new("ShaderNodeEmission")
+    tree.links.new(surface.outputs[0], output.inputs["Surface"])
+    for side in SIDES:
+        attribute, written = (
+            tree.nodes.new("ShaderNodeAttribute"),
+            tree.nodes.new("ShaderNodeOutputAOV"),
+        )
+        attribute.attribute_name = written.aov_name = side
+        tree.links.new(attribute.outputs["Vector"], written.inputs["Color"])
+    return material
+
+
+def _prepare(scene: bpy.types.Scene, like: bpy.types.RenderSettings) -> None:
+    render, layer = scene.render, scene.view_layers[0]
+    for name in ("resolution_x", "resolution_y", "pixel_aspect_x", "pixel_aspect_y"):
+        setattr(render, name, getattr(like, name))
+    render.resolution_percentage = 100
+    render.use_compositing = render.use_sequencer = render.use_motion_blur = False
+    render.use_file_extension = render.use_overwrite = True
+    render.use_freestyle = layer.use_freestyle = False
+    compat.allow_writing(render)
+    compat.set_still_format(render.image_settings, "OPEN_EXR_MULTILAYER", "RGBA", "32")
+    render.engine = "CYCLES"
+    cycles = scene.cycles
+    cycles.device = "CPU"
+    cycles.samples, cycles.max_bounces = 1, 0
+    cycles.use_denoising = cycles.use_adaptive_sampling = False
+    cycles.pixel_filter_type, cycles.filter_width = "BOX", 0.01  # the ray through the centre
+    layer.pass_alpha_threshold = 0.0
+    layer.use_pass_z = layer.use_pass_combined = True
+    for side in SIDES:
+        made = layer.aovs.add()
+        made.name, made.type = side, "COLOR"
+
+
+def render_motion(
+    stage: Stage, timing: ClipTiming, scratch: Path, out: Path, on_step: OnStep
+) -> list[str]:
+    """Write the motion of every scene frame that lies between clip frames into the folder ``out``.
+
+    Two files each, for the clip frame before and the one after; after the last clip frame there
+    is only the first. Returns warnings. Changes the stage's scene for good.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    renderer = MotionRenderer(stage, scratch)
+    clip: dict[int, tuple[Moment, Seen]] = {}
+    between = timing.between()
+    for done, (frame, before, _) in enumerate(between, start=1):
+        sides = [k for k in (before, before + 1) if k < timing.frames]
+        for k in [k for k in clip if k < before]:
+            del clip[k]
+        for k in sides:
+            if k not in clip:
+                moment = renderer.read(timing.scene_time(k))
+                clip[k] = (moment, renderer.seen(moment))
+        moment = renderer.read(Fraction(frame))
+        motions = renderer.motions(moment, [clip[k] for k in sides])
+        for side, motion in zip(SIDES, motions, strict=False):
+            write_png(out / motion_name(frame - timing.start, side), motion)
+        on_step(done, len(between), f"motion {done} of {len(between)}")
+    if not renderer.remade:
+        return []
+    names = ", ".join(sorted(renderer.remade)[:5])
+    return [
+        f"The mesh of {names} is another one at each frame: between two frames of the clip it is "
+        "moved as a whole, without its changes of shape."
+    ]

@@ -1,0 +1,110 @@
+"""The files of in-between frames: the motion of a run, and the frames that are made along it.
+
+A run keeps the motion beside its guides, so that later takes of it need no Blender. The frames of a
+take lie beside its clip frames in a folder that names the scene's rate, one for each scene frame.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ShotError
+from .in_between import blend, enlarged
+from .png import read_png, write_png
+from .timing import ClipTiming, decimal
+
+SIDES = ("before", "after")
+MOTION = "motion"
+"""The folder of the motion, among the guides."""
+
+
+def motion_name(index: int, side: str) -> str:
+    """The file of the motion from scene frame ``start + index`` to the clip frame on ``side``."""
+    return f"{index + 1:04d}_{side}.png"
+
+
+def frames_name(scene_fps: Fraction) -> str:
+    """The folder of a take's frames at the scene's rate."""
+    return f"frames-{decimal(scene_fps)}"
+
+
+def video_name(scene_fps: Fraction) -> str:
+    """The file of a take's video at the scene's rate."""
+    return f"video-{decimal(scene_fps)}.mp4"
+
+
+def check_motion(shot: Mapping[str, Any], guides: Path) -> None:
+    """Raise ShotError where ``guides``, a run's folder, lacks motion that ``shot`` needs."""
+    for index, before, _ in _between(shot):
+        for _, name in _files(shot, index, before):
+            if not (guides / MOTION / name).is_file():
+                raise ShotError(
+                    f"The motion {guides / MOTION / name} is missing: render the scene again."
+                )
+
+
+def make_frames(
+    shot: Mapping[str, Any],
+    guides: Path,
+    take: Path,
+    on_step: Callable[[int, int], None],
+) -> Path:
+    """Make the frames of a take at the scene's rate; return their folder.
+
+    ``shot`` is the shot object, ``guides`` the run's folder of guides with the motion, ``take`` the
+    take's folder with its clip frames. A scene frame at the time of a clip frame is that file, byte
+    for byte. They may be larger than the motion (an upscale pass). Raises ShotError where files are
+    missing.
+    """
+    check_motion(shot, guides)
+    timing = ClipTiming.of_shot(shot)
+    out = take / frames_name(timing.scene_fps)
+    out.mkdir()
+    whole = timing.end - timing.start + 1
+    for index in range(whole):
+        before, share = timing.position(timing.start + index)
+        made = None
+        if share:
+            # After the last clip frame there is only that one, however long ago.
+            shares = (float(1 - share), float(share)) if before + 1 < timing.frames else (1.0,)
+            sides = []
+            for weight, (k, name) in zip(shares, _files(shot, index, before), strict=True):
+                picture = _read(_clip_frame(take, k), np.dtype(np.uint8), 3)
+                motion = _read(guides / MOTION / name, np.dtype(np.uint16), 4)
+                sides.append((picture, enlarged(motion, *picture.shape[:2]), weight))
+            made = blend(sides)
+        target = out / f"{index + 1:04d}.png"
+        if made is None:
+            shutil.copyfile(_clip_frame(take, before), target)
+        else:
+            write_png(target, made)
+        on_step(index + 1, whole)
+    return out
+
+
+def _read(path: Path, numbers: np.dtype, channels: int) -> NDArray[Any]:
+    picture = read_png(path)
+    if picture.dtype != numbers or picture.shape[2:] != (channels,):
+        raise ShotError(f"{path} is not as it was written: render the scene again.")
+    return picture
+
+
+def _clip_frame(take: Path, k: int) -> Path:
+    return take / "frames" / f"{k + 1:04d}.png"
+
+
+def _between(shot: Mapping[str, Any]) -> list[tuple[int, int, Fraction]]:
+    return [(f - shot["start"], k, share) for f, k, share in ClipTiming.of_shot(shot).between()]
+
+
+def _files(shot: Mapping[str, Any], index: int, before: int) -> list[tuple[int, str]]:
+    """Return (clip frame, file of the motion to it) for each side."""
+    sides = zip((before, before + 1), SIDES, strict=True)
+    return [(k, motion_name(index, side)) for k, side in sides if k < shot["clip"]["frames"]]

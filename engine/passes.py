@@ -1,0 +1,167 @@
+"""One pass of sampling at one size, and the way of a take through its passes.
+
+A pass holds what all takes of a request share: conditions, control branch, denoiser. What differs
+from take to take is the seed alone.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from diffusers import ControlNetModel, SparseControlNetModel
+
+from .conditions import Condition, build_condition, read_guide
+from .first_frame import Renoised
+from .parts import Parts
+from .residuals import ControlBranch, ResidualCache
+from .sampling import Denoiser, noise_of, step_count, steps_in, steps_of
+from .schedules import scheduler_for
+from .upscale import Upscale, enlarge, enlarge_guide
+from .vae import encode
+from .windows import Context, WindowedDenoiser, free_noise
+
+Encoder: TypeAlias = SparseControlNetModel | ControlNetModel
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One size at which the clip is denoised.
+
+    ``size`` is (height, width) in latent pixels; ``picture`` the chosen first frame's latent
+    [C, h, w] float32; ``share`` of the steps are made, all of them where it is 1.
+    """
+
+    size: tuple[int, int]
+    controls: list[tuple[Encoder, Condition]]
+    branch: ControlBranch
+    picture: torch.Tensor | None
+    share: float = 1.0
+
+
+class TakeMaker:
+    """Makes the latents of takes of one request, a step at a time.
+
+    ``text`` is what ``encode_request`` gives, ``image`` a reference picture's tokens; ``identity``
+    stands for all that residuals depend on beside conditions and sizes; ``on_control(done, of)``
+    counts conditions. Raises EngineError for guides that cannot be used.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        request: Mapping[str, Any],
+        guides: Mapping[str, Path],
+        text: torch.Tensor,
+        image: torch.Tensor | None,
+        cache: ResidualCache,
+        identity: tuple[Any, ...],
+        check: Callable[[], None],
+        on_control: Callable[[int, int], None],
+    ) -> None:
+        self._parts = parts
+        self._request = request
+        self._guides = guides
+        self._text = text
+        self._image = image
+        self._cache = cache
+        self._identity = identity
+        self._check = check
+        sampling, clip = request["sampling"], request["clip"]
+        sizes = [(clip["width"], clip["height"], 1.0)]
+        upscale = Upscale.asked(sampling)
+        if upscale is not None:
+            larger = upscale.size(clip["width"], clip["height"], max(8, parts.latent_scale))
+            sizes.append((*larger, upscale.share))
+        self._of_controls = len(sizes) * len(request["controls"])
+        self._on_control = on_control
+        self.passes = [self._pass(k, *size) for k, size in enumerate(sizes)]
+        cache.keep_only([owner for each in self.passes for owner in each.branch.owners])
+        self._scheduler = scheduler_for(sampling.get("schedule"), parts.scheduler)
+
+    @property
+    def encoders(self) -> list[Encoder]:
+        """The control encoders that are used."""
+        return [encoder for encoder, _ in self.passes[0].controls]
+
+    @property
+    def control_seconds(self) -> float:
+        """What computing residuals took."""
+        return sum(each.branch.seconds for each in self.passes)
+
+    @property
+    def steps(self) -> int:
+        """Steps of a take, over all passes."""
+        whole = step_count(self._scheduler, self._request["sampling"]["steps"])
+        return sum(whole if p.share == 1 else steps_in(p.share, whole) for p in self.passes)
+
+    def take(self, seed: int) -> Generator[torch.Tensor, None, torch.Tensor]:
+        """Gives the clip as it looks after each step; returns its latents [1, C, F, h, w]."""
+        parts, sampling, clip = self._parts, self._request["sampling"], self._request["clip"]
+        context = Context.asked(sampling)
+        generator = torch.Generator().manual_seed(seed)
+        latents: torch.Tensor | None = None
+        for each in self.passes:
+            shape = (1, parts.unet.config.in_channels, clip["frames"], *each.size)
+            noise = noise_of(generator, shape, parts.plan.torch_device)
+            if context is not None and sampling.get("noise") == "free":
+                noise = free_noise(noise, context, generator)
+            denoiser = self._denoiser(each.branch)
+            way = None if each.picture is None else Renoised(each.picture, noise[0, :, 0])
+            latents = yield from steps_of(
+                denoiser
+                if context is None
+                else WindowedDenoiser(denoiser, context, clip["frames"]),
+                self._scheduler,
+                noise,
+                sampling["steps"],
+                generator,
+                way,
+                None if latents is None else enlarge(latents, *each.size),
+                each.share,
+            )
+        assert latents is not None
+        return latents
+
+    def _denoiser(self, branch: ControlBranch) -> Denoiser:
+        parts, sampling = self._parts, self._request["sampling"]
+        return Denoiser(
+            parts.unet,
+            branch,
+            self._text,
+            sampling["guidance"],
+            parts.plan.guidance_batch,
+            self._check,
+            sampling.get("temporal", 1.0),
+            self._image,
+        )
+
+    def _pass(self, number: int, width: int, height: int, share: float) -> Pass:
+        parts, request = self._parts, self._request
+        clip, asked = request["clip"], request["controls"]
+        controls = []
+        for done, control in enumerate(asked, start=1 + number * len(asked)):
+            self._check()
+            condition = build_condition(parts, control, self._guides, clip, (height, width))
+            if condition is not None:
+                encoder = parts.control(control["guide"], control.get("encoder"))
+                controls.append((encoder, condition))
+            self._on_control(done, self._of_controls)
+        size = (height // parts.latent_scale, width // parts.latent_scale)
+        shape = torch.Size((parts.unet.config.in_channels, clip["frames"], *size))
+        branch = ControlBranch(controls, self._text, shape, self._cache, self._identity)
+        return Pass(size, controls, branch, self._picture(width, height), share)
+
+    def _picture(self, width: int, height: int) -> torch.Tensor | None:
+        first, clip, plan = (
+            self._request["sampling"].get("first_frame"),
+            self._request["clip"],
+            self._parts.plan,
+        )
+        if first is None:
+            return None
+        picture = read_guide("render", first["sha256"], self._guides, clip["width"], clip["height"])
+        picture = enlarge_guide(picture, "render", height, width)
+        picture = picture.to(plan.torch_device, plan.torch_dtype)
+        return encode(self._parts.vae, picture[None])[0].float()

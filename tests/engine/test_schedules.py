@@ -1,0 +1,82 @@
+"""Other noise schedules: the same equation solved in fewer steps, and the same bits each time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from animatic.engine.run import Engine, EngineError
+from animatic.engine.schedules import scheduler_for
+from diffusers import LCMScheduler, PNDMScheduler
+
+from .conftest import Guides
+
+MakeRequest = Callable[..., dict[str, Any]]
+
+
+MINI = Path(__file__).parents[2] / "presets" / "blockout-mini"
+
+
+def test_dpm_comes_to_where_ddim_comes_and_sooner(request_for: MakeRequest) -> None:
+    mini = Engine("cpu")
+    mini.load(MINI, lambda event: None)
+
+    def frames(steps: int, **named: str) -> np.ndarray:
+        request = request_for(
+            prompt="a red box on grass",
+            checkpoint={"name": "blockout-mini"},
+            clip={"frames": 1, "width": 64, "height": 64},
+            sampling={"steps": steps, "guidance": 1.0, **named},
+        )
+        take = mini.generate(request, {}, 3, lambda event: None, lambda: False)
+        return take.frames.astype(float)
+
+    slow = frames(40)
+    error = {
+        (name, steps): np.abs(frames(steps, **named) - slow).mean()
+        for name, named, steps in (
+            ("ddim", {}, 8),
+            ("dpm", {"schedule": "dpm"}, 8),
+            ("dpm", {"schedule": "dpm"}, 40),
+        )
+    }
+    assert error["dpm", 40] < 4  # of 255; the two end at slightly different noise
+    assert error["dpm", 8] < 0.75 * error["ddim", 8]
+
+
+def test_a_schedule_keeps_the_models_noise_and_what_it_predicts() -> None:
+    own = PNDMScheduler(beta_start=0.001, beta_end=0.02, prediction_type="v_prediction")
+    assert scheduler_for(None, own) is own
+    for asked in ("dpm", "lcm"):
+        made = scheduler_for(asked, own)
+        assert torch.equal(made.alphas_cumprod, own.alphas_cumprod)
+        assert made.config.prediction_type == "v_prediction"
+    assert isinstance(made, LCMScheduler)
+
+
+@pytest.mark.parametrize("schedule", ["dpm", "lcm"])
+def test_through_a_request(
+    engine: Engine, request_for: MakeRequest, guides: Guides, schedule: str
+) -> None:
+    control = guides.control("depth", {0: 1.0})
+
+    def frames(**sampling: Any) -> np.ndarray:
+        request = request_for(control, sampling={"steps": 3, **sampling})
+        return engine.generate(request, guides, 1, seen.append, lambda: False).frames
+
+    seen: list[dict[str, Any]] = []
+    first = frames(schedule=schedule)
+    steps = [(e["done"], e["of"]) for e in seen if e.get("phase") == "sampling"]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert np.array_equal(frames(schedule=schedule), first)
+    assert not np.array_equal(frames(), first)
+
+
+def test_more_steps_than_an_lcm_knows_are_refused(
+    engine: Engine, request_for: MakeRequest, guides: Guides
+) -> None:
+    request = request_for(sampling={"steps": 51, "schedule": "lcm"})
+    with pytest.raises(EngineError, match="lcm schedule makes at most 50 steps"):
+        engine.generate(request, guides, 1, lambda event: None, lambda: False)

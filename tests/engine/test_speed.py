@@ -1,0 +1,207 @@
+"""Takes side by side, residuals kept in two places, memory that runs out, and the bench."""
+
+import gc
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from animatic.engine import bench
+from animatic.engine.bench_subjects import sd15_parts
+from animatic.engine.parts import join_motion
+from animatic.engine.residuals import ResidualCache
+from animatic.engine.run import Cancelled, Engine, Take
+
+from .conftest import Guides
+from .test_generate import counted, generate
+
+MakeRequest = Callable[..., dict[str, Any]]
+
+
+def takes_of(
+    engine: Engine, request: dict[str, Any], guides: Guides, together: bool | None, **options: Any
+) -> dict[int, Take]:
+    made: dict[int, Take] = {}
+    engine.generate_takes(
+        request,
+        guides,
+        [5, 6, 7],
+        options.get("on_event", lambda event: None),
+        made.__setitem__,
+        lambda: False,
+        None,
+        together,
+    )
+    return made
+
+
+@pytest.mark.parametrize(
+    "schedule", [{}, {"schedule": "dpm"}, {"upscale": {"scale": 1.5, "share": 0.5}}]
+)
+def test_takes_in_lockstep_are_the_single_takes_and_share_residuals(
+    engine: Engine, request_for: MakeRequest, guides: Guides, schedule: dict[str, Any]
+) -> None:
+    request = request_for(guides.control("depth", {0: 1.0}), sampling={"steps": 4, **schedule})
+    engine._cache = ResidualCache(10**9)
+    single = [generate(engine, request, guides, seed).frames for seed in (5, 6, 7)]
+    seen: list[dict[str, Any]] = []
+    engine._cache = ResidualCache(1)  # no room: lockstep by itself
+    with counted(engine.parts.control("depth").mid_block) as calls:
+        made = takes_of(engine, request, guides, None, on_event=seen.append)
+    steps = 6 if "upscale" in schedule else 4
+    assert len(calls) == steps  # not three times as many
+    assert list(made) == [0, 1, 2]
+    for index, frames in enumerate(single):
+        assert np.array_equal(made[index].frames, frames)
+    phases = [e for e in seen if e.get("phase") == "sampling"]
+    assert [(e["done"], e["take"]) for e in phases[:4]] == [(1, 0), (2, 1), (3, 2), (4, 0)]
+    assert {(e["of"], e["together"]) for e in phases} == {(3 * steps, 3)}
+    assert [e["take"] for e in seen if e.get("phase") == "decode"] == [0, 1, 2]
+    assert engine._cache._now == {}
+
+
+def test_with_room_takes_come_one_after_the_other(
+    engine: Engine, request_for: MakeRequest, guides: Guides
+) -> None:
+    request = request_for(guides.control("depth", {0: 1.0}))
+    engine._cache = ResidualCache(10**9)
+    seen: list[dict[str, Any]] = []
+    with counted(engine.parts.control("depth").mid_block) as calls:
+        takes_of(engine, request, guides, None, on_event=seen.append)
+    assert len(calls) == 2
+    order = [e["take"] for e in seen if e.get("phase") in ("sampling", "decode")]
+    assert order == sorted(order)
+
+
+def test_residuals_go_to_the_host_where_the_device_has_no_room() -> None:
+    def made(value: float) -> tuple[torch.Tensor, ...]:
+        return (torch.full((256,), value), torch.full((256,), value))
+
+    def refused() -> tuple[torch.Tensor, ...]:
+        raise AssertionError("computed again")
+
+    cache = ResidualCache(2048, host_budget=2048)
+    for t in (1.0, 2.0, 3.0):
+        cache.get("shot", (t,), lambda t=t: made(t))
+    assert not cache.holds(3)
+    for t in (1.0, 2.0):
+        assert torch.equal(cache.get("shot", (t,), refused)[0], made(t)[0])
+    with pytest.raises(AssertionError):
+        cache.get("shot", (3.0,), refused)
+    with cache.lockstep():
+        cache.get("shot", (3.0,), lambda: made(3.0))
+        assert torch.equal(cache.get("shot", (3.0,), refused)[0], made(3.0)[0])
+    cache.keep_only([])
+    assert cache.holds(3)
+
+
+@pytest.mark.parametrize("stage", ["sampling", "decode"])
+def test_out_of_memory_steps_down_once_and_tells(
+    engine: Engine, request_for: MakeRequest, guides: Guides, stage: str
+) -> None:
+    request = request_for(guides.control("depth", {0: 1.0}))
+    usual = generate(engine, request, guides)
+    assert not usual.notes
+
+    def too_much(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        if len(args[0]) > (4 if stage == "sampling" else 1):
+            torch.empty(10**16)
+
+    module = engine.parts.unet.conv_in if stage == "sampling" else engine.parts.vae.decoder
+    hook = module.register_forward_pre_hook(too_much)
+    try:
+        take = generate(engine, request, guides)
+    finally:
+        hook.remove()
+    smaller = {"sampling": {"guidance": 1, "decode": 4}, "decode": {"guidance": 2, "decode": 1}}
+    assert take.plan["batch"] == smaller[stage]
+    (note,) = take.notes
+    assert note.startswith("Memory ran out once: ")
+    assert np.array_equal(generate(engine, request, guides, plan=take.plan).frames, take.frames)
+    again = generate(engine, request, guides)  # the next request begins at full size
+    assert np.array_equal(again.frames, usual.frames)
+    assert again.plan == usual.plan
+
+
+def test_a_cancel_leaves_no_tensor_behind(
+    engine: Engine, request_for: MakeRequest, guides: Guides
+) -> None:
+    request = request_for(guides.control("depth", {0: 1.0}), sampling={"steps": 6})
+    generate(engine, request, guides)
+    engine._cache = ResidualCache(0)
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(1 for thing in gc.get_objects() if type(thing) is torch.Tensor)
+
+    before = tensors()
+    steps: list[dict[str, Any]] = []
+    with pytest.raises(Cancelled) as raised:
+        generate(
+            engine, request, guides, on_event=steps.append, should_cancel=lambda: len(steps) > 8
+        )
+    assert tensors() == before  # while the exception is still held
+    assert raised.value.__traceback__ is not None
+
+
+def test_the_bench_compares_and_finds_the_same_bits(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    options = ["--model", checkpoint, "--device", "cpu", "--side", 32, "--frames", 2, "--steps", 2]
+    options += ["--takes", 2, "--repeats", 1, "--threads", 1, "--no-memory", "--json", file]
+    assert bench.main([str(option) for option in options]) == 0
+    figures = json.loads(file.read_text())
+    assert figures["same_bits_cached"] is True
+    assert figures["bound"]["again"] > figures["bound"]["takes"] > 1
+    assert min(figures["work_tflop"].values()) > 0
+    assert {"take", "again", "takes", "lockstep"} == set(figures["seconds"]["animatic"])
+    assert "| a re-roll with another seed |" in capsys.readouterr().out
+
+
+def test_the_full_size_of_the_bench_is_that_of_the_published_models() -> None:
+    parts = sd15_parts(torch.device("meta"))
+    millions = {
+        name: sum(p.numel() for p in model.parameters()) / 1e6 for name, model in parts.items()
+    }
+    assert abs(millions["unet"] - 859.52) < 0.01
+    assert abs(millions["motion_adapter"] - 417.14) < 0.01
+    assert abs(millions["sparsectrl_depth"] - 497.80) < 0.01
+    assert abs(millions["vae"] - 83.65) < 0.01
+    assert abs(millions["text_encoder"] - 123.06) < 0.01
+    assert {p.dtype for model in parts.values() for p in model.parameters()} == {torch.float16}
+    models = {
+        "unet": join_motion(parts["unet"], parts["motion_adapter"], Path(), Path()).float(),
+        "control": parts["sparsectrl_depth"].float(),
+        "vae": parts["vae"].float(),
+    }
+    work = bench.operations(models, 77, 512, 16)
+    assert {name: round(tflop, 2) for name, tflop in work.items()} == {
+        "unet": 35.35,
+        "control": 11.98,
+        "decode": 40.23,
+    }
+
+
+@pytest.mark.slow
+def test_compiled_models_agree_and_are_compiled_once(
+    checkpoint: Path, request_for: MakeRequest, guides: Guides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANIMATIC_COMPILE", "1")
+    compiled = Engine("cpu")
+    compiled.load(checkpoint, lambda event: None)
+    monkeypatch.delenv("ANIMATIC_COMPILE")
+    plain = Engine("cpu")
+    plain.load(checkpoint, lambda event: None)
+    request = request_for(guides.control("depth", {0: 1.0}))
+    made = generate(compiled, request, guides)
+    assert made.plan["compiled"] is True
+    assert np.abs(made.frames.astype(int) - generate(plain, request, guides).frames).max() <= 1
+    other = request_for(
+        guides.control("depth", {1: 0.5}), prompt="a blue box", sampling={"steps": 3}
+    )
+    with torch.compiler.set_stance("fail_on_recompile"):
+        generate(compiled, other, guides, seed=9)
