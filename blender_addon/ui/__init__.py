@@ -3,27 +3,35 @@
 import bpy
 
 from . import (
+    headless,
     keyframe_list,
     keyframe_operators,
     lists,
+    loras,
     operators,
     panel,
+    pending,
     preferences_operators,
     previews,
     properties,
+    queue_operators,
     session,
     status_bar,
     take_index,
     take_operators,
+    timeline,
     user_presets,
+    watch,
 )
 
 _CLASSES: tuple[type, ...] = (
     keyframe_list.AnimaticGuideFrame,
     keyframe_list.ANIMATIC_UL_guide_frames,
+    *loras.CLASSES,
     properties.AnimaticSettings,
     *preferences_operators.CLASSES,
     *operators.CLASSES,
+    *queue_operators.CLASSES,
     *keyframe_operators.CLASSES,
     *lists.CLASSES,
     *take_operators.CLASSES,
@@ -43,13 +51,20 @@ def register() -> None:
     preferences_operators.register()
     take_index.register()
     status_bar.register()
+    timeline.register()
+    watch.register()
+    headless.register()
 
 
 def unregister() -> None:
     """End a running job, then take back all that ``register`` added."""
+    headless.unregister()
+    watch.unregister()
+    timeline.unregister()
     status_bar.unregister()
     take_index.unregister()
     session.unregister()
+    pending.forget()
     preferences_operators.unregister()
     previews.unregister()
     del bpy.types.WindowManager.animatic

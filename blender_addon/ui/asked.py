@@ -1,7 +1,9 @@
 """What the artist asks for: the shot on screen, how the clip lies on it, settings for a run."""
 
+import math
 import tempfile
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import bpy
@@ -10,11 +12,18 @@ from ..errors import AnimaticError
 from ..link.catalogue import Checkpoint, find_checkpoint
 from ..link.generate import GenerateSettings
 from ..scene.shots import Shot, find_shots
+from ..shot.long_clip import LongClip
+from ..shot.own_pictures import OwnPictures
+from ..shot.passes import USUAL_SHARE, Passes
+from ..shot.request import Steering
 from ..shot.timing import ClipTiming, plan_clip, scene_rate
-from .keyframe_list import keyframes_text
+from .keyframe_list import keyed_prompts, keyframes_text
 from .output_folder import next_folder, run_folders
-from .preferences import ADDON, host, preferences
+from .preferences import ADDON, model_folders, path_of, preferences
 from .presets import QUALITIES, with_look
+from .remote_models import remote_models
+
+_PATIENCE_S = 30.0
 
 
 def shots_of(scene: bpy.types.Scene) -> list[Shot]:
@@ -67,15 +76,21 @@ def current_shot(scene: bpy.types.Scene) -> Shot:
 
 
 def find_model(model: str) -> Checkpoint:
-    """The model of this name, or folder: on this machine, else as the engine describes it.
+    """The model of this name, or folder: on this machine, else as a remote engine told it.
 
-    Raises AnimaticError where there is none.
+    Nothing is asked over the network here, but in a background Blender, which may wait. Raises
+    AnimaticError where there is none.
     """
-    tools = host(bpy.context)
+    chosen = preferences(bpy.context)
     try:
-        return find_checkpoint(model, list(tools.models))
+        return find_checkpoint(model, model_folders(chosen))
     except AnimaticError:
-        return tools.find(model)
+        if chosen.engine_where != "remote":
+            raise
+    remote_models.ask(chosen.remote_address, chosen.remote_token)
+    if bpy.app.background:
+        remote_models.wait(_PATIENCE_S)
+    return remote_models.find(model)
 
 
 def shot_timing(scene: bpy.types.Scene, shot: Shot) -> ClipTiming:
@@ -138,10 +153,42 @@ def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> 
         steps_factor=quality.steps,
         guidance_factor=quality.guidance,
         strength=asked.strength,
+        near=asked.near if asked.use_near else None,
+        far=asked.far if asked.use_far else None,
+        crease=math.degrees(asked.crease) if asked.use_crease else None,
+        lines_of=asked.lines_of.name if asked.lines_of is not None else None,
+        in_between=asked.in_between,
+        steering=_steering(scene, shot),
+        long_clip=LongClip(loop=asked.loop),
+        passes=Passes(
+            quality.schedule, (asked.upscale, USUAL_SHARE) if asked.use_upscale else None
+        ),
+        pictures=OwnPictures(path_of(asked.reference), asked.reference_scale, path_of(asked.first)),
         range=(shot.start, shot.end) if target.cut else None,
         scene=scene.name,
         shot=shot.name if names.count(shot.name) == 1 else str(target.number),
+        # Drivers in Python do in the guides what they do in this window, and no more.
+        enable_autoexec=_runs_scripts(),
         write_blend=False,  # the strip goes into the file that is open
+    )
+
+
+def _runs_scripts() -> bool:
+    chosen = bpy.context.preferences.filepaths.use_scripts_auto_execute
+    return bool(chosen) and not bpy.app.autoexec_fail
+
+
+def _steering(scene: bpy.types.Scene, shot: Shot) -> Steering:
+    asked = scene.animatic
+    return Steering(
+        temporal=asked.temporal,
+        blur=asked.blur if asked.guide == "depth" else 0,
+        end=asked.guide_end,
+        loras=tuple((item.name, item.scale) for item in asked.loras if item.enabled and item.name),
+        prompts=tuple(
+            (Fraction(frame), with_look(asked.look, text, "")[0])
+            for frame, text in keyed_prompts(scene, shot)
+        ),
     )
 
 

@@ -8,10 +8,65 @@ from contextlib import contextmanager
 from fractions import Fraction
 
 import bpy
+import mathutils
 import numpy as np
 from numpy.typing import NDArray
 
 from ..scene.shots import camera_cuts
+
+# As AnimateDiff's MotionLoRAs are called, and as a sentence goes on.
+MOVES = {
+    "zoomin": "moves in",
+    "zoomout": "moves out",
+    "panleft": "goes to the left",
+    "panright": "goes to the right",
+    "tiltup": "goes up",
+    "tiltdown": "goes down",
+    "rollingclockwise": "rolls clockwise",
+    "rollinganticlockwise": "rolls anticlockwise",
+}
+# Of the view: a turn by less is no move that is seen as one.
+_TURNED = 0.25
+
+
+def camera_move(scene: bpy.types.Scene, start: int, end: int) -> str | None:
+    """Return what the camera does from ``start`` to ``end``, a key of MOVES; None: it stands still.
+
+    A turn by a quarter of the view counts before a way, a way before a change of the lens.
+    """
+    cuts = camera_cuts(scene)
+    places: list[mathutils.Matrix] = []
+    lenses: list[float] = []
+    view = 1.0
+    with _frame_kept(scene):
+        for frame in (start, end):
+            scene.frame_set(frame)
+            camera = cuts.camera_at(start)
+            assert camera is not None, "a shot has a camera"
+            seen = camera.evaluated_get(bpy.context.evaluated_depsgraph_get())
+            places.append(seen.matrix_world.normalized())
+            lenses.append(_lens(seen))
+            view = seen.data.angle if seen.data.type == "PERSP" else view
+    # In the first camera's own space: x to the right, y up, z to the back.
+    moved = places[0].inverted() @ places[1]
+    turn = moved.to_euler("YXZ")
+    turns = {
+        ("tiltup", "tiltdown"): turn.x,
+        ("panleft", "panright"): turn.y,
+        ("rollinganticlockwise", "rollingclockwise"): turn.z,
+    }
+    way = moved.translation
+    ways = {
+        ("panright", "panleft"): way.x,
+        ("tiltup", "tiltdown"): way.y,
+        ("zoomout", "zoomin"): way.z,
+    }
+    zoom = {("zoomin", "zoomout"): lenses[1] - lenses[0]}
+    for moves, least in ((turns, _TURNED * view), (ways, 1e-3), (zoom, 1e-2), (turns, 1e-2)):
+        names = max(moves, key=lambda each: abs(moves[each]))
+        if abs(moves[names]) > least:
+            return names[0] if moves[names] > 0 else names[1]
+    return None
 
 
 def camera_path(scene: bpy.types.Scene, times: list[Fraction]) -> NDArray[np.float64]:

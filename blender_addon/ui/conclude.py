@@ -17,7 +17,18 @@ _MOST_REASONS = 2  # a panel is no place for one sentence for each of 48 frames
 _OPTIONS = (
     (r"--range (-?\d+):(-?\d+)", r"Range \1 to \2 under Expert"),
     (r"--range", "Range under Expert"),
+    (
+        r"name frames with --keyframes every:\d+ or --keyframes (-?\d+),(-?\d+)",
+        r"add guide frames, at \1 and \2 say",
+    ),
     (r"--keyframes", "Guide Frames"),
+    (r"use --guide lineart", "choose Lines (Freestyle) as the Guide"),
+    (r"with --blender( PATH)?", "as Blender for Guides under Expert in the preferences"),
+    (r"its executable to --blender", "its executable under Expert in the preferences"),
+    (
+        r"use --enable-autoexec",
+        "turn on Auto Run Python Scripts in Blender's preferences (Save & Load)",
+    ),
 )
 
 
@@ -27,7 +38,7 @@ def conclude(run: Run, job: Job, same_file: bool) -> None:
     if outcome is None or outcome.shot is None:
         return
     if "keyframes" in outcome.shot:  # a redone take brings no guides of its own
-        guides_report.remember(outcome.shot)
+        guides_report.remember(outcome.shot, outcome.out / "guides")
         shown.notes += _remarks(outcome.shot)
     if run.guides_only:
         count = len(outcome.shot["guides"])

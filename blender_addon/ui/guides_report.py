@@ -1,19 +1,26 @@
-"""What the last guides were made of, in words that the panel draws: near and far."""
+"""What the last guides were made of, for the panel to draw: near and far, and the pictures."""
 
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 
 import bpy
+
+from . import previews
 
 
 @dataclass(frozen=True)
 class GuidesReport:
-    """Distances from the camera, as the scene's units write them."""
+    """Distances from the camera, as the scene's units write them and as Blender counts them."""
 
     near: str
     far: str
+    near_distance: float
+    far_distance: float
 
 
 _last: GuidesReport | None = None
+_pictures: dict[int, int] = {}  # icons by scene frame
 
 
 def last() -> GuidesReport | None:
@@ -21,17 +28,34 @@ def last() -> GuidesReport | None:
     return _last
 
 
-def remember(result: dict) -> None:
-    """Keep what the panel shows of ``result``, the result of the guides task."""
+def picture(frame: int) -> int:
+    """The icon of the guide that was last made for a scene frame, or 0."""
+    return _pictures.get(frame, 0)
+
+
+def remember(result: dict, folder: Path) -> None:
+    """Keep what the panel shows of ``result``, the result of the guides task.
+
+    Its pictures lie in ``folder``.
+    """
     global _last
     depth = result["depth"]
-    _last = GuidesReport(_distance(depth["near"]), _distance(depth["far"])) if depth else None
+    _last = None
+    if depth:
+        near, far = depth["near"], depth["far"]
+        _last = GuidesReport(_distance(near), _distance(far), near, far)
+    files = {guide["clip_frame"]: folder / guide["file"] for guide in result["guides"]}
+    for keyframe in result["keyframes"]:
+        if keyframe["kept"] and keyframe["clip_frame"] in files:
+            icon = previews.thumbnail(files[keyframe["clip_frame"]])
+            _pictures[int(Fraction(keyframe["asked"]))] = icon
 
 
 def forget() -> None:
     """Another file is open."""
     global _last
     _last = None
+    _pictures.clear()
 
 
 def _distance(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import AnimaticError, Cancelled
-from ..link.generate import Outcome
+from ..link.generate import Host, Outcome
 from .time_left import TimeLeft
 
 PHASES = {
@@ -22,6 +23,7 @@ PHASES = {
     "control": "Reading the guides",
     "sampling": "Sampling",
     "decode": "Developing frames",
+    "in-between": "Frames in between",
     "write": "Writing frames",
 }
 
@@ -63,14 +65,16 @@ class Status:
 
 @dataclass(frozen=True)
 class Preview:
-    """The clip so far: a JPEG with its ``frames`` from left to right in rows of eight."""
+    """The clip so far: a picture in a ``file``, its ``frames`` from left to right, eight a row."""
 
-    jpeg: bytes
+    file: Path
     frames: int
 
 
 class Runs(Protocol):
     """The part of ``link.generate.Generation`` that a job needs."""
+
+    host: Host
 
     def run(self, on_event: Callable[[dict], None]) -> Outcome: ...
 
@@ -78,15 +82,24 @@ class Runs(Protocol):
 
 
 class Job:
-    """Runs a generation; ``release`` is called when it is over (the saved copy goes then)."""
+    """Runs a generation; ``release`` is called when it is over (the saved copy goes then).
 
-    def __init__(self, generation: Runs, release: Callable[[], None]) -> None:
+    The clip so far is written into ``preview_file``, if there is one.
+    """
+
+    def __init__(
+        self,
+        generation: Runs,
+        release: Callable[[], None],
+        preview_file: Path | None = None,
+    ) -> None:
         self.status = Status(State.RUNNING, "Beginning")
         self.outcome: Outcome | None = None
         self.seconds = 0.0
         self._preview: Preview | None = None
         self._generation = generation
         self._release = release
+        self._preview_file = preview_file
         self._time_left = TimeLeft()
         self._events: queue.SimpleQueue[dict] = queue.SimpleQueue()
         self._error: AnimaticError | None = None
@@ -123,7 +136,7 @@ class Job:
                 self._show(event)
                 changed = True
             elif "preview" in event:
-                self._preview = Preview(event["preview"], event["frames"])
+                self._preview = event["preview"]
         left = self._time_left.text(time.monotonic())
         if left != self.status.left:
             self.status.left, changed = left, True
@@ -148,8 +161,23 @@ class Job:
             self._release()
 
     def _tell(self, event: dict) -> None:
-        # Timed here: the main thread may take it in late.
-        self._events.put({**event, "at": time.monotonic()})
+        if "preview" in event:
+            self._tell_preview(event["preview"], event["frames"])
+        else:
+            # Timed here: the main thread may take it in late.
+            self._events.put({**event, "at": time.monotonic()})
+
+    def _tell_preview(self, jpeg: bytes, frames: int) -> None:
+        if self._preview_file is None:
+            return
+        # On this thread: the main one must not wait for a disk.
+        part = self._preview_file.with_suffix(".part")
+        try:
+            part.write_bytes(jpeg)
+            os.replace(part, self._preview_file)
+        except OSError:
+            return  # a full disk, say: the video does not depend on its preview
+        self._events.put({"preview": Preview(self._preview_file, frames)})
 
     def _show(self, event: dict) -> None:
         done, of = event.get("done", 0), event.get("of", 0)

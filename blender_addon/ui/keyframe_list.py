@@ -3,13 +3,23 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import NamedTuple
 
 import bpy
 
 from ..scene.find_keyframes import find_keyframes
 from ..scene.shots import Shot
+from . import guides_report
 
 _following = True
+
+
+class Row(NamedTuple):
+    """What the list holds of a frame."""
+
+    strength: float = 1.0
+    enabled: bool = True
+    prompt: str = ""
 
 
 @contextmanager
@@ -62,6 +72,14 @@ class AnimaticGuideFrame(bpy.types.PropertyGroup):
         description="Hold the video at this frame. Off: the model is free here",
         default=True,
     )
+    prompt: bpy.props.StringProperty(
+        name="Prompt",
+        description=(
+            "What the picture shows here, where it shall change: the video turns from one prompt "
+            "into the next. Empty: nothing changes at this frame"
+        ),
+        maxlen=4000,
+    )
 
 
 def go_to_active(settings: bpy.types.PropertyGroup, context: bpy.types.Context) -> None:
@@ -72,16 +90,23 @@ def go_to_active(settings: bpy.types.PropertyGroup, context: bpy.types.Context) 
 
 
 class ANIMATIC_UL_guide_frames(bpy.types.UIList):
-    """A row: use, frame, strength."""
+    """A row: use, frame, whether it has a prompt, strength."""
 
     def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_name) -> None:
         """Draw one guide frame."""
         row = layout.row(align=True)
         row.prop(item, "enabled", text="")
-        held = row.split(factor=0.5, align=True)
+        held = row.split(factor=0.58, align=True)
         held.active = item.enabled
         # A number field would take the click that chooses the row.
-        held.label(text=f"Frame {item.frame}")
+        named = held.row(align=True)
+        picture = guides_report.picture(item.frame)
+        if picture:
+            named.label(text=f"Frame {item.frame}", icon_value=picture)
+        else:
+            named.label(text=f"Frame {item.frame}")
+        if item.prompt:
+            named.label(text="", icon="TEXT")
         held.prop(item, "strength", text="", slider=True)
 
 
@@ -107,29 +132,40 @@ def keyframes_text(scene: bpy.types.Scene, shot: Shot) -> str:
     return "camera" if inside else f"{shot.start},{shot.end}"
 
 
+def keyed_prompts(scene: bpy.types.Scene, shot: Shot) -> list[tuple[int, str]]:
+    """The frames of ``shot`` at which the prompt changes, and what to."""
+    return [
+        (item.frame, item.prompt.strip()) for item in listed_in(scene, shot) if item.prompt.strip()
+    ]
+
+
 def replace_in_shot(scene: bpy.types.Scene, shot: Shot, frames: list[Fraction]) -> int:
     """Let the list hold ``frames`` (rounded) in ``shot``; return how many there are now.
 
-    A frame that was there keeps its strength; the frames of other shots stay as they are.
+    A frame that was there keeps its strength and prompt; other shots keep their frames.
     """
     settings = scene.animatic
-    kept = {
-        item.frame: (item.strength, item.enabled)
-        for item in settings.guide_frames
-        if not shot.start <= item.frame <= shot.end
-    }
-    before = {item.frame: (item.strength, item.enabled) for item in settings.guide_frames}
+    before = rows_of(settings)
     wanted = sorted({min(round(frame), shot.end) for frame in frames})
-    rows = {**kept, **{frame: before.get(frame, (1.0, True)) for frame in wanted}}
+    rows = {frame: row for frame, row in before.items() if not shot.start <= frame <= shot.end}
+    rows |= {frame: before.get(frame, Row()) for frame in wanted}
     rewrite(settings, rows)
     return len(wanted)
 
 
-def rewrite(settings: bpy.types.PropertyGroup, rows: dict[int, tuple[float, bool]]) -> None:
-    """Fill the list with ``rows``, strength and use by frame; the playhead stays."""
+def rows_of(settings: bpy.types.PropertyGroup) -> dict[int, Row]:
+    """The list by frame."""
+    return {
+        item.frame: Row(item.strength, item.enabled, item.prompt) for item in settings.guide_frames
+    }
+
+
+def rewrite(settings: bpy.types.PropertyGroup, rows: dict[int, Row]) -> None:
+    """Fill the list with ``rows`` by frame; the playhead stays."""
     with staying_here():
         settings.guide_frames.clear()
         settings.guide_frames_index = 0
         for frame in sorted(rows):
             item = settings.guide_frames.add()
-            item.frame, (item.strength, item.enabled) = frame, rows[frame]
+            item.frame = frame
+            item.strength, item.enabled, item.prompt = rows[frame]

@@ -10,7 +10,7 @@ from ..scene.find_keyframes import find_keyframes
 from ..shot.suggest import suggest_frames
 from .asked import current_shot, shot_timing
 from .camera_motion import camera_path
-from .keyframe_list import replace_in_shot, rewrite, staying_here
+from .keyframe_list import Row, replace_in_shot, rewrite, rows_of, staying_here
 
 _SOURCES = (
     (
@@ -137,8 +137,8 @@ class ANIMATIC_OT_guide_frame_add(_ChangesList):
     def change(self, scene: bpy.types.Scene, _context: bpy.types.Context) -> None:
         """Add a row, or make the frame's own row the active one."""
         settings, frame = scene.animatic, scene.frame_current
-        rows = {item.frame: (item.strength, item.enabled) for item in settings.guide_frames}
-        rows.setdefault(frame, (1.0, True))
+        rows = rows_of(settings)
+        rows.setdefault(frame, Row())
         rewrite(settings, rows)
         with staying_here():
             settings.guide_frames_index = sorted(rows).index(frame)

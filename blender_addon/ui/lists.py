@@ -2,6 +2,8 @@
 
 import bpy
 
+from .shot_states import ShotState
+
 
 class AnimaticTake(bpy.types.PropertyGroup):
     """A take on disk; ``shown`` when one of its strips is not muted."""
@@ -14,12 +16,13 @@ class AnimaticTake(bpy.types.PropertyGroup):
 
 
 class AnimaticShot(bpy.types.PropertyGroup):
-    """A shot of the scene, and how many takes it has."""
+    """A shot of the scene, how far it is, and how many takes it has."""
 
     start: bpy.props.IntProperty()
     end: bpy.props.IntProperty()
     takes: bpy.props.IntProperty()
     icon: bpy.props.IntProperty()
+    state: bpy.props.StringProperty(default=ShotState.NOT_YET.name)
 
 
 def _go_to_shot(lists: "AnimaticLists", context: bpy.types.Context) -> None:
@@ -63,7 +66,7 @@ class ANIMATIC_UL_takes(bpy.types.UIList):
 
 
 class ANIMATIC_UL_shots(bpy.types.UIList):
-    """A row: its name, its frames, how many takes it has."""
+    """A row: its first take, its name, its frames, how many takes it has, how far it is."""
 
     def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_name) -> None:
         """Draw one shot."""
@@ -72,11 +75,12 @@ class ANIMATIC_UL_shots(bpy.types.UIList):
             row.label(text=item.name, icon_value=item.icon)
         else:
             row.label(text=item.name, icon="OUTLINER_OB_CAMERA")
-        row.label(text=f"{item.start} to {item.end}")
-        takes = row.row()
-        takes.alignment = "RIGHT"
+        told = row.row(align=True)
+        told.alignment = "RIGHT"
+        told.label(text=f"{item.start} to {item.end}")
         if item.takes:
-            takes.label(text=str(item.takes), icon="SEQUENCE")
+            told.label(text=str(item.takes), icon="SEQUENCE")
+        told.label(text="", icon=ShotState[item.state].icon)
 
 
 CLASSES = (AnimaticTake, AnimaticShot, AnimaticLists, ANIMATIC_UL_takes, ANIMATIC_UL_shots)

@@ -7,7 +7,7 @@ import bpy
 
 from ..errors import AnimaticError
 from . import previews, session
-from .asked import Target, all_targets, current_target
+from .asked import Target, current_target
 from .conclude import in_panel_words
 from .job import State
 from .runs import Run, plan_guides, plan_takes
@@ -67,30 +67,6 @@ class ANIMATIC_OT_generate(bpy.types.Operator):
         return launch(self, session.run, lambda: plan_takes(context, _on_screen(context)))
 
 
-class ANIMATIC_OT_generate_all(bpy.types.Operator):
-    """Make every shot of the scene, one after another, with these settings and its own guide \
-frames"""
-
-    bl_idname = "animatic.generate_all"
-    bl_label = "Generate All Shots"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        """One queue at a time."""
-        return idle(cls) and context.scene is not None
-
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        """From the panel: start and return at once."""
-        return self._launch(context, session.start)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        """From a script: return when all are done."""
-        return self._launch(context, session.run)
-
-    def _launch(self, context: bpy.types.Context, action: Callable[[list[Run]], None]) -> set[str]:
-        return launch(self, action, lambda: plan_takes(context, all_targets(context.scene)))
-
-
 class ANIMATIC_OT_preview_guides(bpy.types.Operator):
     """Render this shot's guides and show them all in an Image Editor, before any video is made. \
 Look for blank or flat pictures here"""
@@ -129,7 +105,8 @@ class ANIMATIC_OT_show_preview(bpy.types.Operator):
 
 
 class ANIMATIC_OT_cancel(bpy.types.Operator):
-    """Stop making this video. What is finished of it is not kept"""
+    """Stop making this video; what is finished of it is not kept. Shots that wait can be made \
+later"""
 
     bl_idname = "animatic.cancel"
     bl_label = "Cancel"
@@ -176,7 +153,6 @@ class ANIMATIC_OT_open_folder(bpy.types.Operator):
 
 CLASSES = (
     ANIMATIC_OT_generate,
-    ANIMATIC_OT_generate_all,
     ANIMATIC_OT_preview_guides,
     ANIMATIC_OT_show_preview,
     ANIMATIC_OT_cancel,

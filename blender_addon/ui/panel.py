@@ -5,7 +5,16 @@ from functools import lru_cache
 
 import bpy
 
-from . import panel_guides, panel_look, panel_shots, panel_takes, previews, session
+from . import (
+    estimate,
+    panel_guides,
+    panel_look,
+    panel_shots,
+    panel_takes,
+    pending,
+    previews,
+    session,
+)
 from .job import State, Status
 from .panel_parts import Tab
 
@@ -36,6 +45,8 @@ class ANIMATIC_PT_shot(Tab, bpy.types.Panel):
         row = layout.row()
         row.scale_y = 1.4
         row.operator("animatic.generate", icon="RENDER_ANIMATION")
+        _draw_estimate(layout)
+        _draw_left(layout)
         _draw_result(layout, shown, context)
 
 
@@ -57,6 +68,32 @@ def _draw_progress(layout: bpy.types.UILayout, shown: Status) -> None:
     if previews.has_clip():
         layout.template_icon(icon_value=previews.icon(), scale=6)
         layout.operator("animatic.show_preview", icon="IMAGE_DATA")
+
+
+def _draw_estimate(layout: bpy.types.UILayout) -> None:
+    told = estimate.current()
+    row = layout.row()
+    row.active = told.short  # beside the button, not above it
+    if told.time:
+        row.label(text=told.time, icon="PREVIEW_RANGE")
+    if told.memory:
+        part = row.row()
+        part.alignment = "RIGHT"
+        part.alert = told.short
+        part.label(text=told.memory, icon="ERROR" if told.short else "MEMORY")
+
+
+def _draw_left(layout: bpy.types.UILayout) -> None:
+    queue = pending.offered()
+    if queue is None:
+        return
+    count = len(queue.left)
+    shots = f"{count} shot{'s' if count != 1 else ''}"
+    box = layout.box()
+    box.label(text=f"{shots} left to make", icon="SORTTIME")
+    row = box.row(align=True)
+    row.operator("animatic.queue_resume", text=f"Resume {shots.title()}")
+    row.operator("animatic.queue_discard")
 
 
 def _draw_result(layout: bpy.types.UILayout, shown: Status, context: bpy.types.Context) -> None:

@@ -3,7 +3,7 @@
 import bpy
 
 from . import guides_report
-from .panel_parts import SubPanel, split_column
+from .panel_parts import SubPanel, override, split_column
 
 
 class ANIMATIC_PT_guides(SubPanel, bpy.types.Panel):
@@ -18,6 +18,13 @@ class ANIMATIC_PT_guides(SubPanel, bpy.types.Panel):
         column = split_column(layout)
         column.prop(settings, "guide")
         column.prop(settings, "strength")
+        if settings.guide == "depth":
+            column.prop(settings, "blur")
+            override(column, settings, "near")
+            override(column, settings, "far")
+        elif settings.guide == "lineart":
+            override(column, settings, "crease")
+            column.prop(settings, "lines_of")
         row = layout.row()
         row.template_list(
             "ANIMATIC_UL_guide_frames",
@@ -38,15 +45,15 @@ class ANIMATIC_PT_guides(SubPanel, bpy.types.Panel):
         row.operator_menu_enum("animatic.guide_frames_fill", "source", text="Fill From")
         if 0 <= settings.guide_frames_index < len(settings.guide_frames):
             active = settings.guide_frames[settings.guide_frames_index]
-            split_column(layout).prop(active, "frame")
+            column = split_column(layout)
+            column.prop(active, "frame")
+            column.prop(active, "prompt", placeholder="No change here")
         else:
             layout.label(text="None: the camera's keys hold it", icon="INFO")
         layout.operator("animatic.preview_guides", icon="IMAGE_REFERENCE")
         report = guides_report.last()
         if report is not None:
-            row = layout.row()
-            row.label(text=f"Near {report.near}")
-            row.label(text=f"Far {report.far}")
+            layout.label(text=f"Depth {report.near} to {report.far}", icon="INFO")
 
 
 CLASSES = (ANIMATIC_PT_guides,)

@@ -2,6 +2,7 @@
 
 import bpy
 
+from . import estimate
 from .panel_parts import SubPanel, override, split_column
 from .user_presets import ANIMATIC_PT_presets
 
@@ -23,6 +24,53 @@ class ANIMATIC_PT_look(SubPanel, bpy.types.Panel):
         column.prop(settings, "look")
         column.prop(settings, "quality")
         column.prop(settings, "model")
+        column.prop(settings, "temporal")
+        column.prop(settings, "in_between")
+        override(column, settings, "upscale")
+
+
+class ANIMATIC_PT_pictures(SubPanel, bpy.types.Panel):
+    """Pictures whose look the video takes on."""
+
+    bl_label = "Pictures"
+    bl_parent_id = "ANIMATIC_PT_look"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """A reference, and a first frame."""
+        settings = context.scene.animatic
+        column = split_column(self.layout)
+        part = column.column()
+        part.active = estimate.current().pictures
+        part.prop(settings, "reference", placeholder="None")
+        part = part.column()
+        part.active = bool(settings.reference)
+        part.prop(settings, "reference_scale")
+        column.prop(settings, "first", placeholder="None")
+        if not estimate.current().pictures:
+            self.layout.label(text="This model takes no reference", icon="INFO")
+
+
+class ANIMATIC_PT_loras(SubPanel, bpy.types.Panel):
+    """What the model has learned besides."""
+
+    bl_label = "LoRAs"
+    bl_parent_id = "ANIMATIC_PT_look"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """The list, the active one's name, and what the camera suggests."""
+        layout, settings = self.layout, context.scene.animatic
+        row = layout.row()
+        row.template_list(
+            "ANIMATIC_UL_loras", "", settings, "loras", settings, "loras_index", rows=2, maxrows=6
+        )
+        side = row.column(align=True)
+        side.operator("animatic.lora_add", text="", icon="ADD")
+        side.operator("animatic.lora_remove", text="", icon="REMOVE")
+        if 0 <= settings.loras_index < len(settings.loras):
+            split_column(layout).prop(settings.loras[settings.loras_index], "name")
+        layout.operator("animatic.lora_suggest", icon="OUTLINER_OB_CAMERA")
 
 
 class ANIMATIC_PT_expert(SubPanel, bpy.types.Panel):
@@ -38,8 +86,10 @@ class ANIMATIC_PT_expert(SubPanel, bpy.types.Panel):
         column = split_column(self.layout)
         override(column, settings, "steps")
         override(column, settings, "guidance")
+        column.prop(settings, "guide_end")
         override(column, settings, "frames")
         override(column, settings, "range", "range_start", "range_end")
+        column.prop(settings, "loop")
 
 
-CLASSES = (ANIMATIC_PT_look, ANIMATIC_PT_expert)
+CLASSES = (ANIMATIC_PT_look, ANIMATIC_PT_pictures, ANIMATIC_PT_loras, ANIMATIC_PT_expert)

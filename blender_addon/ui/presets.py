@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass
 
 from ..link.catalogue import PRESETS
+from ..link.quality import read_qualities
 
 NO_LOOK = "none"
 
@@ -22,28 +23,11 @@ class Look:
     negative_prompt: str
 
 
-@dataclass(frozen=True)
-class Quality:
-    """A quality level: factors on the steps and on the guidance that the model's card names."""
-
-    id: str
-    name: str
-    description: str
-    steps: float
-    guidance: float
-
-
 def read_looks() -> dict[str, Look]:
     """The looks by id (the name of their file), in order of their names."""
     files = (PRESETS / "looks").glob("*.json")
     looks = [Look(file.stem, **json.loads(file.read_text(encoding="utf-8"))) for file in files]
     return {look.id: look for look in sorted(looks, key=lambda look: look.name)}
-
-
-def read_qualities() -> dict[str, Quality]:
-    """The quality levels by id, the quickest first."""
-    levels = json.loads((PRESETS / "quality.json").read_text(encoding="utf-8"))
-    return {level["id"]: Quality(**level) for level in levels}
 
 
 LOOKS = read_looks()

@@ -1,6 +1,7 @@
 """The clip so far and contact sheets: in the sidebar and in an Image Editor, never in the file."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ CLIP, SHEET = "Animatic Preview", "Animatic Guides"
 _COLUMNS = 8  # of the engine's preview pictures
 _PLAYED_FPS = 8.0
 
+_ICONS_AT_ONCE = 4
+
 _icons: Any = None  # an ImagePreviewCollection while the extension is enabled
 _thumbnails: Any = None  # another, with the takes' first frames
 _shown = 0  # frames of the clip in the sidebar
+_intake: Iterator[bool] | None = None  # yields False while there is more to do
 
 
 def register() -> None:
@@ -41,25 +45,46 @@ def unregister() -> None:
 
 def forget() -> None:
     """The clip in the sidebar has ended."""
-    global _shown
+    global _shown, _intake
+    _intake = None
     _icons.clear()
     _shown = 0
 
 
 def show_clip(preview: Preview) -> None:
     """Take a newer preview of the clip: for the sidebar, and the Image Editor that shows it."""
-    path = Path(bpy.app.tempdir) / "animatic_preview.jpg"
+    begin(preview)
+    while go_on():
+        pass
+
+
+def begin(preview: Preview) -> None:
+    """Begin to take in a newer preview; ``go_on`` does it piece by piece."""
+    global _intake
+    _intake = _take_in(preview)
+
+
+def go_on() -> bool:
+    """Do the next few milliseconds of what ``begin`` began; return whether there is more."""
+    global _intake
+    if _intake is not None and next(_intake, True):
+        _intake = None
+    return _intake is not None
+
+
+def _take_in(preview: Preview) -> Iterator[bool]:
     try:
-        path.write_bytes(preview.jpeg)
-        image = load(CLIP, path)
-    except (OSError, RuntimeError):
-        return  # a full disk, say: the video does not depend on its preview
-    width, height = image.size
+        image = load(CLIP, preview.file)
+        width, height = image.size  # Blender decodes the picture for this
+    except RuntimeError:
+        return
     if not width or not height:
         return
+    yield False
     pixels = np.empty(width * height * 4, np.float32)
     image.pixels.foreach_get(pixels)
-    _fill_icons(pixels.reshape(height, width, 4), preview.frames)
+    yield False
+    yield from _fill_icons(pixels.reshape(height, width, 4), preview.frames)
 
 
 def load(name: str, path: Path) -> bpy.types.Image:
@@ -136,13 +161,14 @@ def _show(window: bpy.types.Window, area: bpy.types.Area, image: bpy.types.Image
     bpy.app.timers.register(fit, first_interval=0.2)
 
 
-def _fill_icons(sheet: np.ndarray, frames: int) -> None:
+def _fill_icons(sheet: np.ndarray, frames: int) -> Iterator[bool]:
     """Cut ``sheet``, float [H, W, 4] from the bottom up, into the frames of the sidebar's clip."""
     global _shown
     columns = min(_COLUMNS, frames)
     rows = -(-frames // columns)
     height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
     if _shown != frames:
+        _shown = 0
         _icons.clear()
     for k in range(frames):
         row, column = rows - 1 - k // columns, k % columns
@@ -150,4 +176,6 @@ def _fill_icons(sheet: np.ndarray, frames: int) -> None:
         picture = _icons.get(str(k)) or _icons.new(str(k))
         picture.image_size = (width, height)
         picture.image_pixels_float.foreach_set(np.ascontiguousarray(part).ravel())
+        if k % _ICONS_AT_ONCE == _ICONS_AT_ONCE - 1:
+            yield False
     _shown = frames

@@ -1,12 +1,17 @@
 """The settings of a shot as the artist sees them; they live in the scene and so in the .blend."""
 
+import math
+
 import bpy
 
 from ..errors import AnimaticError
 from ..link.catalogue import list_checkpoints
+from . import guides_report
 from .keyframe_list import AnimaticGuideFrame, go_to_active
+from .loras import AnimaticLora
 from .preferences import model_folders, preferences
 from .presets import NO_LOOK, look_items, quality_items
+from .remote_models import remote_models
 
 # No postponed annotations here: Blender reads them as the properties themselves.
 
@@ -39,12 +44,28 @@ def _suggest_models(
     _settings: "AnimaticSettings", context: bpy.types.Context, text: str
 ) -> list[str]:
     # Called when the artist opens the field, not on every redraw: reading the cards is allowed.
-    try:
-        found = list_checkpoints(model_folders(preferences(context)))
-    except AnimaticError:
-        return []  # a damaged card must not stop the typing; Generate says which one it is
-    names = [checkpoint.name for checkpoint in found]
+    chosen = preferences(context)
+    if chosen.engine_where == "remote":
+        remote_models.ask(chosen.remote_address, chosen.remote_token)
+        names = [checkpoint.name for checkpoint in remote_models.models]
+    else:
+        try:
+            names = [checkpoint.name for checkpoint in list_checkpoints(model_folders(chosen))]
+        except AnimaticError:
+            return []  # a damaged card must not stop the typing; Generate says which one it is
     return [name for name in names if text.lower() in name.lower()]
+
+
+def _take_found_near(settings: "AnimaticSettings", _context: bpy.types.Context) -> None:
+    found = guides_report.last()
+    if settings.use_near and found is not None:
+        settings.near = found.near_distance
+
+
+def _take_found_far(settings: "AnimaticSettings", _context: bpy.types.Context) -> None:
+    found = guides_report.last()
+    if settings.use_far and found is not None:
+        settings.far = found.far_distance
 
 
 class AnimaticSettings(bpy.types.PropertyGroup):
@@ -76,6 +97,124 @@ class AnimaticSettings(bpy.types.PropertyGroup):
         description="Click a guide frame to go there",
         update=go_to_active,
     )
+    use_near: bpy.props.BoolProperty(
+        name="Near",
+        description="Set by hand what counts as nearest. Off: found for the whole shot",
+        update=_take_found_near,
+    )
+    near: bpy.props.FloatProperty(
+        name="Near",
+        description="Distance from the camera that is white in the depth; nearer is white, too",
+        default=1.0,
+        min=0.001,
+        soft_max=1000.0,
+        subtype="DISTANCE",
+        unit="LENGTH",
+    )
+    use_far: bpy.props.BoolProperty(
+        name="Far",
+        description=(
+            "Set by hand what counts as farthest: a sky dome or a huge ground leaves little of "
+            "the depth to your subject otherwise. Off: found for the whole shot"
+        ),
+        update=_take_found_far,
+    )
+    far: bpy.props.FloatProperty(
+        name="Far",
+        description="Distance from the camera beyond which all is equally dark in the depth",
+        default=100.0,
+        min=0.001,
+        soft_max=10000.0,
+        subtype="DISTANCE",
+        unit="LENGTH",
+    )
+    use_crease: bpy.props.BoolProperty(
+        name="Crease", description="Set by hand which edges inside a shape are drawn"
+    )
+    crease: bpy.props.FloatProperty(
+        name="Crease",
+        description=(
+            "An edge is drawn where its faces meet at a smaller angle than this. "
+            "Larger draws more edges of rounded shapes, smaller only the sharp ones"
+        ),
+        default=math.radians(140),
+        min=0.0,
+        max=math.pi,
+        subtype="ANGLE",
+    )
+    lines_of: bpy.props.PointerProperty(
+        name="Only",
+        description="Draw lines of what is in this collection alone. Empty: of everything",
+        type=bpy.types.Collection,
+    )
+    reference: bpy.props.StringProperty(
+        name="Reference",
+        description=(
+            "A picture, PNG or JPEG, whose look the video takes on: colours, light, materials. "
+            "The model must know how to look at pictures"
+        ),
+        subtype="FILE_PATH",
+        options={"PATH_SUPPORTS_BLEND_RELATIVE"},
+    )
+    reference_scale: bpy.props.FloatProperty(
+        name="Amount",
+        description="How much of the reference picture's look is taken on, beside the prompt's",
+        default=0.6,
+        min=0.0,
+        max=2.0,
+        soft_max=1.0,
+        precision=2,
+        step=5,
+        subtype="FACTOR",
+    )
+    first: bpy.props.StringProperty(
+        name="First Frame",
+        description=(
+            "A PNG that is kept as the video's first frame, and whose look the others share: "
+            "a frame of an earlier take, or a painting over it"
+        ),
+        subtype="FILE_PATH",
+        options={"PATH_SUPPORTS_BLEND_RELATIVE"},
+    )
+    loras: bpy.props.CollectionProperty(type=AnimaticLora)
+    loras_index: bpy.props.IntProperty(name="LoRA")
+    in_between: bpy.props.BoolProperty(
+        name="In-Between Frames",
+        description=(
+            "A picture of its own for every frame of the scene, moved as your scene moves. "
+            "Off: each picture of the model is held until the next"
+        ),
+    )
+    use_upscale: bpy.props.BoolProperty(
+        name="Enlarge",
+        description="Make the video larger in a second pass, which draws more detail",
+    )
+    upscale: bpy.props.FloatProperty(
+        name="Enlarge",
+        description="How much larger it becomes. Twice the size takes about three times as long",
+        default=1.5,
+        min=1.25,
+        max=2.0,
+        precision=2,
+        step=25,
+    )
+    loop: bpy.props.BoolProperty(
+        name="Loop",
+        description="Let the end of the video run into its beginning, to be played over and over",
+    )
+    guide_end: bpy.props.FloatProperty(
+        name="Hold For",
+        description=(
+            "For which part of the steps the guides hold. Less than all lets the model finish "
+            "the surfaces freely once the shapes stand"
+        ),
+        default=1.0,
+        min=0.05,
+        max=1.0,
+        precision=2,
+        step=5,
+        subtype="FACTOR",
+    )
     model: bpy.props.StringProperty(
         name="Model",
         description="The video model: one of the names offered, or the path of a model folder",
@@ -105,6 +244,30 @@ class AnimaticSettings(bpy.types.PropertyGroup):
         min=0.0,
         max=2.0,
         soft_max=1.5,
+        precision=2,
+        step=5,
+        subtype="FACTOR",
+    )
+    blur: bpy.props.IntProperty(
+        name="Loosen",
+        description=(
+            "Take small shapes off the depth guides, so that the model may add its own: 0 keeps "
+            "every edge of your blockout, 4 only the large masses"
+        ),
+        default=0,
+        min=0,
+        max=4,
+    )
+    temporal: bpy.props.FloatProperty(
+        name="Steadiness",
+        description=(
+            "How closely the frames are tied together. Over 1 calms flicker and detail that "
+            "swims; under 1 lets every frame look its best by itself"
+        ),
+        default=1.0,
+        min=0.0,
+        max=4.0,
+        soft_max=2.0,
         precision=2,
         step=5,
         subtype="FACTOR",

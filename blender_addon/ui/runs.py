@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bpy
 
 from ..errors import AnimaticError
-from ..link.generate import Generation, Host
+from ..link.generate import GenerateSettings, Generation, Host
 from ..link.replay import Replay
+from ..shot.in_use import ScratchFolder
 from ..shot.take_folder import load_take
 from .asked import Target, current_target, generate_settings, guides_settings, output_folder
 from .job import Runs
+from .kept_queue import Entry, KeptQueue
+from .pending import open_file, queues_folder
 from .preferences import host
+from .settings_json import from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Run:
     """A run that waits for its turn.
 
     ``title`` is the shot's name; ``guides_only`` makes no take; ``release`` lets go of the saved
-    copy; ``scene_uid`` and ``scene_name`` say to which scene the strips belong.
+    copy; ``scene_uid`` and ``scene_name`` say to which scene the strips belong; ``entry`` is its
+    place in the ``queue`` that is kept on disk, where it has one.
     """
 
     title: str
@@ -32,32 +37,21 @@ class Run:
     scene_uid: int
     scene_name: str
     guides_only: bool = False
+    queue: KeptQueue | None = None
+    entry: Entry | None = None
 
 
 class SavedCopy:
     """The open file as it is now, in a temporary folder, until the last run has released it."""
 
     def __init__(self, users: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="animatic-")
+        self._folder = ScratchFolder()
         self._users = users
         self.path = Path(self._folder.name) / "shot.blend"
 
     def save(self) -> None:
-        """Write it; Blender keeps the name of the open file, and whether it was changed."""
-        try:
-            bpy.ops.wm.save_as_mainfile(
-                "EXEC_DEFAULT",
-                filepath=str(self.path),
-                check_existing=False,
-                copy=True,
-                relative_remap=True,
-                compress=False,
-            )
-        except RuntimeError as error:
-            raise AnimaticError(
-                f"Blender could not save a copy of the file to work from: {error} "
-                "Free some disk space, or remove what the message names, and try again."
-            ) from error
+        """Write it. Raises AnimaticError."""
+        _save_copy(self.path)
 
     def release(self) -> None:
         """One run less needs it."""
@@ -70,8 +64,40 @@ class SavedCopy:
         self._folder.cleanup()
 
 
+@contextmanager
+def _no_thumbnail() -> Iterator[None]:
+    """Blender draws the whole scene for a file's thumbnail: seconds that nobody needs here."""
+    chosen = bpy.context.preferences
+    was, dirty = chosen.filepaths.file_preview_type, chosen.is_dirty
+    chosen.filepaths.file_preview_type = "NONE"
+    try:
+        yield
+    finally:
+        chosen.filepaths.file_preview_type, chosen.is_dirty = was, dirty
+
+
+def _save_copy(path: Path) -> None:
+    """Write the open file; Blender keeps its name, and whether it was changed."""
+    try:
+        with _no_thumbnail():
+            bpy.ops.wm.save_as_mainfile(
+                "EXEC_DEFAULT",
+                filepath=str(path),
+                check_existing=False,
+                copy=True,
+                relative_remap=True,
+                compress=False,
+            )
+    except RuntimeError as error:
+        raise AnimaticError(
+            f"Blender could not save a copy of the file to work from: {error} "
+            "Free some disk space, or remove what the message names, and try again."
+        ) from error
+
+
 def plan_takes(context: bpy.types.Context, targets: list[Target]) -> list[Run]:
     """Runs that make the takes of ``targets``. Raises AnimaticError with a sentence."""
+    tools = host(context)
     copy = SavedCopy(len(targets))
     try:
         settings = generate_settings(context, targets, copy.path)
@@ -80,14 +106,74 @@ def plan_takes(context: bpy.types.Context, targets: list[Target]) -> list[Run]:
         copy.discard()
         raise
     return [
-        _run(context.scene, target.shot.name, Generation(asked, host(context)), copy.release)
+        _run(context.scene, target.shot.name, Generation(asked, tools), copy.release)
         for target, asked in zip(targets, settings, strict=True)
+    ]
+
+
+def plan_queue(context: bpy.types.Context, targets: list[Target]) -> list[Run]:
+    """Runs as of ``plan_takes`` that another Blender can finish: a restart does not lose them.
+
+    Raises AnimaticError with a sentence.
+    """
+    tools = host(context)
+    queue = KeptQueue.create(queues_folder(), open_file(), context.scene.name)
+    try:
+        settings = generate_settings(context, targets, queue.copy)
+        _save_copy(queue.copy)
+    except AnimaticError:
+        queue.discard()
+        raise
+    queue.entries = [
+        Entry(target.shot.name, to_json(asked))
+        for target, asked in zip(targets, settings, strict=True)
+    ]
+    queue.write()
+    return _queued_runs(queue, settings, tools)
+
+
+def plan_resumed(context: bpy.types.Context, queue: KeptQueue) -> list[Run]:
+    """Runs of what is left of ``queue``, from the scene as it was. Raises AnimaticError."""
+    tools = host(context)
+    queue.hold()
+    try:
+        settings: list[GenerateSettings] = []
+        folders: list[Path] = []
+        for entry in queue.left:
+            folders.append(output_folder(context, folders))
+            asked = from_json(GenerateSettings, entry.settings)
+            settings.append(replace(asked, blend=queue.copy, out=folders[-1]))
+    except (ValueError, TypeError) as error:
+        queue.close()
+        raise AnimaticError(
+            "These shots wait since another version of Animatic: press Discard, then "
+            "Generate All Shots."
+        ) from error
+    except AnimaticError:
+        queue.close()
+        raise
+    return _queued_runs(queue, settings, tools)
+
+
+def _queued_runs(queue: KeptQueue, settings: list[GenerateSettings], tools: Host) -> list[Run]:
+    scene = bpy.data.scenes.get(queue.scene)
+    return [
+        Run(
+            title=entry.title,
+            work=Generation(asked, tools),
+            release=lambda: None,  # the copy goes with the queue
+            scene_uid=scene.session_uid if scene is not None else 0,
+            scene_name=queue.scene,
+            queue=queue,
+            entry=entry,
+        )
+        for entry, asked in zip(queue.left, settings, strict=True)
     ]
 
 
 def plan_guides(context: bpy.types.Context) -> list[Run]:
     """A run that makes the guides of the shot on screen, and no take."""
-    target = current_target(context.scene)
+    target, tools = current_target(context.scene), host(context)
     copy = SavedCopy(1)
     try:
         settings = guides_settings(context, target, copy.path)
@@ -95,7 +181,7 @@ def plan_guides(context: bpy.types.Context) -> list[Run]:
     except AnimaticError:
         copy.discard()
         raise
-    work = Generation(settings, host(context))
+    work = Generation(settings, tools)
     return [_run(context.scene, target.shot.name, work, copy.release, guides_only=True)]
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import bpy
 from bpy.app.handlers import persistent
 
 from ..errors import AnimaticError
-from . import conclude, guides_report, previews, take_index
+from . import conclude, estimate, guides_report, pending, previews, shot_states, take_index
 from .job import Job, State, Status
+from .kept_queue import DONE, FAILED, KeptQueue
 from .redraw import redraw
 from .runs import Run
+from .shot_states import ShotState
 
 TICK_S = 0.1
 # Cancelling takes one sampling step and the engine's orderly end; Blender waits no longer.
@@ -25,12 +28,16 @@ LEAVE_S = 20.0
 
 @dataclass
 class Session:
-    """``file_number`` counts the files opened; a job made for an earlier one places no strip."""
+    """``file_number`` counts the files opened; a job made for an earlier one places no strip.
+
+    ``kept`` is the queue on disk that the runs are from, if they are.
+    """
 
     status: Status
     job: Job | None = None
     run: Run | None = None
     waiting: deque[Run] = field(default_factory=deque)
+    kept: KeptQueue | None = None
     made_for: int = 0
     told: list[str] = field(default_factory=list)
     file_number: int = 0
@@ -70,13 +77,16 @@ def start(runs: list[Run]) -> None:
 def run(runs: list[Run]) -> None:
     """Do ``runs`` and return when all are done: for scripts. Raises AnimaticError."""
     _queue(runs)
-    while _session.waiting:
-        job = _next()
-        job.run_here()
-        _finish(job)
-        if _session.status.state is not State.DONE:
-            _drop_waiting()
-            raise AnimaticError(_session.status.message)
+    try:
+        while _session.waiting:
+            job = _next()
+            job.run_here()
+            _finish(job)
+            if _session.status.state is not State.DONE:
+                _drop_waiting()
+                raise AnimaticError(_session.status.message)
+    finally:
+        _end_queue()
 
 
 def cancel() -> None:
@@ -99,6 +109,7 @@ def register() -> None:
     """Begin with nothing to show."""
     _session.status = Status()
     bpy.app.handlers.load_post.append(_on_load)
+    bpy.app.handlers.save_post.append(_on_save)
 
 
 def unregister() -> None:
@@ -109,8 +120,10 @@ def unregister() -> None:
         if not _session.job.wait(LEAVE_S):
             print(f"Animatic: the job did not stop within {LEAVE_S:g} s; it ends with Blender.")
         _session.job = None
+    _end_queue()
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
+    bpy.app.handlers.save_post.remove(_on_save)
     bpy.app.handlers.load_post.remove(_on_load)
 
 
@@ -118,8 +131,21 @@ def unregister() -> None:
 def _on_load(*_arguments: object) -> None:
     _session.file_number += 1
     guides_report.forget()
+    shot_states.forget()
     if not busy():
         _session.status = Status()  # the last result belongs to the last file
+        pending.look()
+
+
+@persistent
+def _on_save(*_arguments: object) -> None:
+    """The queue goes with the file that it was made for to another name."""
+    kept, name = _session.kept, pending.open_file()
+    if kept is not None and _session.made_for == _session.file_number and name != kept.blend:
+        kept.blend = name
+        kept.write()
+    if not busy():
+        pending.look()
 
 
 def _queue(runs: list[Run]) -> None:
@@ -128,11 +154,15 @@ def _queue(runs: list[Run]) -> None:
     _session.waiting = deque(runs)
     _session.number, _session.total, _session.told = 0, len(runs), []
     _session.made_for = _session.file_number
+    _session.kept = runs[0].queue if runs else None
+    for run in runs:
+        _tell(run, ShotState.QUEUED)
 
 
 def _next() -> Job:
     run = _session.waiting.popleft()
-    job = Job(run.work, run.release)
+    _tell(run, ShotState.RUNNING)
+    job = Job(run.work, run.release, Path(bpy.app.tempdir) / "animatic_preview.jpg")
     _session.run, _session.job, _session.status = run, job, job.status
     _session.number += 1
     return job
@@ -149,9 +179,11 @@ def _tick() -> float | None:
     if job is None:
         return None
     changed = job.pump()
-    preview = job.take_preview()
-    if preview is not None:
-        previews.show_clip(preview)
+    # A picture is taken in over several ticks, none of which may hold the artist up.
+    if not previews.go_on():
+        preview = job.take_preview()
+        if preview is not None:
+            previews.begin(preview)
     if changed or previews.has_clip():
         redraw(status_bar=changed)
     if job.status.state.busy or bpy.app.is_job_running("RENDER"):
@@ -159,6 +191,9 @@ def _tick() -> float | None:
     _finish(job)
     if _session.waiting:
         _next().start()
+    else:
+        _end_queue()
+    take_index.refresh()
     redraw()
     return TICK_S if busy() else None
 
@@ -169,9 +204,31 @@ def _finish(job: Job) -> None:
     assert run is not None
     previews.forget()
     conclude.conclude(run, job, _session.made_for == _session.file_number)
+    failed = job.status.state is State.FAILED
+    _tell(run, ShotState.FAILED if failed else ShotState.DONE)
+    if run.queue is not None and run.entry is not None and job.status.state is not State.CANCELLED:
+        run.queue.mark(run.entry, FAILED if failed else DONE)
+    shot_states.settle(ShotState.DONE)
+    if not run.guides_only:
+        estimate.learn(run.work.host, job)
     take_index.read_disk()
     # The panel shows the last job: what became of the others of its queue is told beneath.
     job.status.notes += _session.told
     _session.told.append(f"{run.title}: {job.status.message}")
     if job.status.state is State.CANCELLED:
         _drop_waiting()
+
+
+def _tell(run: Run, state: ShotState) -> None:
+    if not run.guides_only and _session.made_for == _session.file_number:
+        shot_states.tell(run.scene_name, run.title, state)
+
+
+def _end_queue() -> None:
+    """Let go of the queue on disk; what is left of it is offered."""
+    kept, _session.kept = _session.kept, None
+    shot_states.settle(ShotState.QUEUED)
+    if kept is not None:
+        kept.close()
+        pending.look()
+        take_index.refresh()

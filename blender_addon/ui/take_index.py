@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,11 +12,9 @@ from bpy.app.handlers import persistent
 from ..errors import AnimaticError
 from ..scene.shots import Shot, find_shots
 from ..shot.takes import TakeOnDisk, find_takes
-from . import previews
+from . import previews, shot_states
 from .asked import finished_runs
 from .redraw import redraw
-
-WATCH_S = 0.5
 
 _on_disk: list[TakeOnDisk] = []
 _seen: tuple | None = None
@@ -65,11 +64,17 @@ def refresh() -> None:
     )
     shown, span = _on_top(), _span(scene, shots, current)
     takes = tuple(take.folder for take in _on_disk)
-    seen = (scene.name, tuple(shots), current, span, tuple(sorted(shown)), takes)
+    made = Counter((take.scene, take.shot) for take in _on_disk)
+    states = tuple(
+        shot_states.state_of(scene.name, shot.name, made[scene.name, shot.name]) for shot in shots
+    )
+    seen = (scene.name, tuple(shots), current, span, tuple(sorted(shown)), takes, states)
     if seen == _seen:
         return
     _seen = seen
     _fill(scene, shots, current, span, shown)
+    for row, state in zip(bpy.context.window_manager.animatic.shots, states, strict=True):
+        row.state = state.name
     redraw()
 
 
@@ -138,33 +143,18 @@ def _run_of(take: Path) -> Path:
     return take if (take / "request.json").is_file() else take.parent
 
 
-def _watch() -> float:
-    refresh()
-    return WATCH_S
-
-
 @persistent
 def _on_file(*_arguments: object) -> None:
     read_disk()
 
 
 def register() -> None:
-    """Watch; the first look is the timer's, since enabling an extension may not read the scene."""
+    """Look whenever a file is opened or saved."""
     bpy.app.handlers.load_post.append(_on_file)
     bpy.app.handlers.save_post.append(_on_file)
-    if not bpy.app.background:
-        bpy.app.timers.register(_first_look, first_interval=0.0)
-        bpy.app.timers.register(_watch, first_interval=WATCH_S, persistent=True)
 
 
 def unregister() -> None:
-    """Stop watching."""
-    for timer in (_first_look, _watch):
-        if bpy.app.timers.is_registered(timer):
-            bpy.app.timers.unregister(timer)
+    """Look no more."""
     bpy.app.handlers.save_post.remove(_on_file)
     bpy.app.handlers.load_post.remove(_on_file)
-
-
-def _first_look() -> None:
-    read_disk()

@@ -9,13 +9,19 @@ import bpy
 from ..errors import AnimaticError
 from ..link.catalogue import Checkpoint
 from ..link.generate import quality_guidance, quality_steps
+from ..link.quality import Quality
+from ..shot.passes import USUAL_SHARE
+from ..shot.request import UNSTEERED
 from ..shot.takes import TakeOnDisk
 from ..shot.timing import plan_clip
 from .asked import find_model, shots_of
-from .keyframe_list import rewrite
+from .keyframe_list import Row, rewrite, rows_of
 from .presets import NO_LOOK, QUALITIES
 
 _LARGEST_SEED = 2**31 - 1
+# What of a request the panel has fields for.
+_CONTROL = {"guide", "strength", "keyframes", "blur", "end"}
+_SAMPLING = {"steps", "guidance", "temporal", "schedule", "upscale", "first_frame", "context"}
 
 
 def restore(scene: bpy.types.Scene, take: TakeOnDisk) -> None:
@@ -34,6 +40,7 @@ def restore(scene: bpy.types.Scene, take: TakeOnDisk) -> None:
             f"The seed {take.seed} of this take is larger than Blender's fields hold: "
             "press Redo, which uses it as it is."
         )
+    _check_fields(request)
     settings.model = model
     # The request holds the style's words in its prompt already.
     settings.look = NO_LOOK
@@ -41,9 +48,13 @@ def restore(scene: bpy.types.Scene, take: TakeOnDisk) -> None:
     settings.seed, settings.takes = take.seed, 1
     control = request["controls"][0]
     settings.guide, settings.strength = control["guide"], control["strength"]
+    settings.blur = control.get("blur", UNSTEERED.blur)
+    settings.guide_end = control.get("end", UNSTEERED.end)
+    _restore_pictures(settings, take)
+    _restore_loras(settings, request["loras"])
     _restore_sampling(settings, checkpoint, request["sampling"])
     _restore_clip(scene, checkpoint, request["shot"])
-    _restore_guide_frames(scene, request["shot"], control["keyframes"])
+    _restore_guide_frames(scene, request)
 
 
 def _name(model: str) -> str:
@@ -57,22 +68,54 @@ def _restore_sampling(
     settings: bpy.types.PropertyGroup, checkpoint: Checkpoint, sampling: dict
 ) -> None:
     steps, guidance = sampling["steps"], sampling["guidance"]
-    for quality in QUALITIES.values():
-        if quality_steps(checkpoint, quality.steps) == steps:
-            settings.quality, settings.use_steps = quality.id, False
-            break
-    else:
-        settings.steps, settings.use_steps = steps, True
+    alike = _qualities(sampling)
+    fitting = [each for each in alike if quality_steps(checkpoint, each.steps) == steps]
+    settings.quality = (fitting or alike)[0].id
+    settings.use_steps = not fitting
+    if settings.use_steps:
+        settings.steps = steps
     usual = quality_guidance(checkpoint, QUALITIES[settings.quality].guidance)
     settings.use_guidance = abs(usual - guidance) > 1e-3
     if settings.use_guidance:
         settings.guidance = guidance
+    settings.temporal = sampling.get("temporal", UNSTEERED.temporal)
+    settings.loop = sampling.get("context", {}).get("schedule") == "looped"
+    settings.use_upscale = "upscale" in sampling
+    if settings.use_upscale:
+        settings.upscale = sampling["upscale"]["scale"]
+
+
+def _qualities(sampling: dict) -> list[Quality]:
+    """The quality levels that go from noise to the clip as ``sampling`` does."""
+    return [each for each in QUALITIES.values() if each.schedule == sampling.get("schedule")]
+
+
+def _restore_pictures(settings: bpy.types.PropertyGroup, take: TakeOnDisk) -> None:
+    """Its own copies of them lie with its guides."""
+    run = take.folder if (take.folder / "guides").is_dir() else take.folder.parent
+    prompt = take.request.get("image_prompt")
+    kept = sorted((run / "guides").glob("reference.*")) if prompt else []
+    settings.reference = str(kept[0]) if kept else ""
+    if prompt:
+        settings.reference_scale = prompt["scale"]
+    first = run / "guides" / "first.png"
+    asked = "first_frame" in take.request["sampling"] and first.is_file()
+    settings.first = str(first) if asked else ""
+
+
+def _restore_loras(settings: bpy.types.PropertyGroup, loras: list[dict]) -> None:
+    settings.loras.clear()
+    for lora in loras:
+        item = settings.loras.add()
+        item.name, item.scale = lora["name"], lora["scale"]
+    settings.loras_index = 0
 
 
 def _restore_clip(scene: bpy.types.Scene, checkpoint: Checkpoint, shot: dict) -> None:
     settings = scene.animatic
     frames = (shot["start"], shot["end"])
     whole = [(each.start, each.end) for each in shots_of(scene) if each.name == shot["name"]]
+    settings.in_between = bool(shot.get("in_between"))
     settings.use_range = frames not in whole
     if settings.use_range:
         settings.range_start, settings.range_end = frames
@@ -82,14 +125,48 @@ def _restore_clip(scene: bpy.types.Scene, checkpoint: Checkpoint, shot: dict) ->
         settings.frames = shot["clip"]["frames"]
 
 
-def _restore_guide_frames(scene: bpy.types.Scene, shot: dict, keyframes: list[dict]) -> None:
-    stride = Fraction(shot["scene_fps"]) / Fraction(shot["clip"]["fps"])
+def _restore_guide_frames(scene: bpy.types.Scene, request: dict) -> None:
+    shot = request["shot"]
+    settings, prompts = scene.animatic, _prompts(request)
     rows = {
-        item.frame: (item.strength, item.enabled)
-        for item in scene.animatic.guide_frames
-        if not shot["start"] <= item.frame <= shot["end"]
+        frame: row
+        for frame, row in rows_of(settings).items()
+        if not shot["start"] <= frame <= shot["end"]
     }
-    for keyframe in keyframes:
-        frame = round(shot["start"] + keyframe["clip_frame"] * stride)
-        rows[min(frame, shot["end"])] = (keyframe["strength"], True)
-    rewrite(scene.animatic, rows)
+    stride = Fraction(shot["scene_fps"]) / Fraction(shot["clip"]["fps"])
+    for keyframe in request["controls"][0]["keyframes"]:
+        place = keyframe["clip_frame"]
+        frame = min(round(shot["start"] + place * stride), shot["end"])
+        rows[frame] = Row(keyframe["strength"], prompt=prompts.get(place, ""))
+    rewrite(settings, rows)
+
+
+def _prompts(request: dict) -> dict[int, str]:
+    return {entry["clip_frame"]: entry["prompt"] for entry in request.get("prompts", [])}
+
+
+def _check_fields(request: dict) -> None:
+    """Raise AnimaticError for what the panel has no field for."""
+    if not _qualities(request["sampling"]):
+        raise AnimaticError(
+            f"No Quality samples as this take does ({request['sampling']['schedule']}): press "
+            "Redo, which uses it as it is."
+        )
+    control, sampling = request["controls"][0], request["sampling"]
+    more = [*set(control) - _CONTROL, *set(sampling) - _SAMPLING]
+    if sampling.get("context", {}).get("schedule", "looped") != "looped":
+        more.append("context")
+    if sampling.get("upscale", {}).get("share", USUAL_SHARE) != USUAL_SHARE:
+        more.append("upscale")
+    more += [each["guide"] for each in request["controls"][1:]]
+    if more:
+        raise AnimaticError(
+            f"This take uses what the panel has no field for ({', '.join(sorted(more))}): press "
+            "Redo, which uses it as it is."
+        )
+    held = {keyframe["clip_frame"] for keyframe in request["controls"][0]["keyframes"]}
+    if not set(_prompts(request)) <= held:
+        raise AnimaticError(
+            "This take changes its prompt where it has no guide frame, for which the panel has no "
+            "field: press Redo, which uses it as it is."
+        )

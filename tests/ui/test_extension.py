@@ -15,9 +15,8 @@ ENGINE_PYTHON = ROOT / ".venv" / "engine" / "bin" / "python"
 
 
 def test_manifest_is_valid_with_its_tags(extensions: Extensions, extension_zip: Path) -> None:
-    for source in (ROOT, extension_zip):
-        checked = extensions.run("validate", "--valid-tags", extensions.tags, source)
-        assert checked.returncode == 0, checked.stdout + checked.stderr
+    checked = extensions.run("validate", "--valid-tags", extensions.tags, extension_zip)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> None:
@@ -26,6 +25,10 @@ def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> 
     assert tops <= {
         "blender_manifest.toml",
         "__init__.py",
+        "cli.py",
+        "cli_options.py",
+        "cli_progress.py",
+        "engine_wheel",
         "LICENSE",
         "README.md",
         "blender_addon",
@@ -41,10 +44,14 @@ def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> 
     "script",
     [
         "registers_twice.py",
+        "asks_for.py",
+        "asks_remote.py",
         "draws.py",
         "generates.py",
+        "runs_headless.py",
         "guide_frames.py",
         "is_interrupted.py",
+        "keeps_queue.py",
         "looks.py",
         "pictures.py",
         "places_strips.py",

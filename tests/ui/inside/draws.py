@@ -81,9 +81,11 @@ with harness.extension() as session:
         rows.add().name = "Wide"
     lists.shots[0].takes = 2
     report = harness.module("ui.guides_report")
-    report.remember({"depth": {"near": 2.0, "far": 31.4159}})
+    report.remember(
+        {"depth": {"near": 2.0, "far": 31.4159}, "guides": [], "keyframes": []}, harness.SCRATCH
+    )
     drawn = [word for cls in panel.CLASSES for word in draw(cls, context)]
-    assert {"Near 2 m", "Far 31.4 m", "takes", "shots", "animatic.take_pick"} <= set(drawn), drawn
+    assert {"Depth 2 m to 31.4 m", "takes", "shots", "animatic.take_pick"} <= set(drawn), drawn
     main = panel.CLASSES[0]
     assert "animatic.generate" in draw(main, context)
     session._session.status = job.Status(

@@ -13,7 +13,7 @@ with harness.extension() as session:
     rows = np.repeat(np.arange(2, dtype=np.uint8), 6)[:, None, None] * 8
     columns = np.repeat(np.arange(8, dtype=np.uint8), 10)[None, :, None]
     png.write_png(sheet, np.repeat((rows + columns) * 16, 3, axis=2).astype(np.uint8))
-    previews.show_clip(job.Preview(sheet.read_bytes(), 16))
+    previews.show_clip(job.Preview(sheet, 16))
     assert previews.has_clip()
     # frame 9 is the first of the second row
     for frame, value in ((0, 0), (7, 112), (8, 128), (15, 240)):
@@ -26,7 +26,7 @@ with harness.extension() as session:
     assert previews.CLIP not in bpy.data.images
     mine = bpy.data.images.new(previews.CLIP, 4, 4)
     mine.use_fake_user = True
-    previews.show_clip(job.Preview(sheet.read_bytes(), 16))
+    previews.show_clip(job.Preview(sheet, 16))
     assert tuple(mine.size) == (4, 4)
     bpy.ops.wm.save_mainfile()
     bpy.ops.wm.open_mainfile(filepath=str(path))

@@ -31,6 +31,9 @@ with harness.extension() as session:
         made = request.build_request(
             {"shot": shot, "guides": guides, "keyframes": keyframes, "depth": None}, **asked
         )
+        draft = harness.module("ui.presets").QUALITIES["draft"]
+        if draft.schedule is not None:
+            made["sampling"]["schedule"] = draft.schedule
         for k, seed in enumerate(seeds):
             folder = run if k == 0 else run / f"take-{k + 1:02d}"
             (folder / "frames").mkdir(parents=True)

@@ -1,0 +1,174 @@
+"""Time and memory of what Generate would do now, worked out before the panel draws it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import bpy
+
+from ..errors import AnimaticError
+from ..link.catalogue import Checkpoint, find_checkpoint
+from ..link.generate import Host, quality_guidance, quality_steps
+from ..link.install_places import data_folder
+from ..link.remote import RemoteEngine, parse_address
+from ..shot.passes import USUAL_SHARE
+from ..shot.timing import plan_clip, scene_rate
+from .asked import current_shot
+from .job import Job
+from .memory import free_memory, model_memory
+from .preferences import AnimaticPreferences, model_folders, preferences
+from .presets import QUALITIES
+from .redraw import redraw
+from .remote_models import remote_models
+from .speeds import Speeds, Work, in_words, measured
+
+_MEMORY_S = 5.0
+_LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Words for the panel; ``short`` where the model is larger than the memory that is free.
+
+    ``pictures`` says whether the model takes a reference picture.
+    """
+
+    time: str = ""
+    memory: str = ""
+    short: bool = False
+    pictures: bool = True
+
+
+_estimate = Estimate()
+_seen: tuple | None = None
+_speeds: Speeds | None = None
+_free = 0
+_free_at = -math.inf
+
+
+def current() -> Estimate:
+    """What Generate would take."""
+    return _estimate
+
+
+def speeds() -> Speeds:
+    """What is known of earlier takes."""
+    global _speeds
+    if _speeds is None:
+        _speeds = Speeds(data_folder() / "speeds.json")
+    return _speeds
+
+
+def learn(host: Host, job: Job) -> None:
+    """Note how long a finished run took."""
+    outcome = job.outcome
+    if outcome is None or outcome.request is None or not outcome.takes:
+        return
+    model, engine = outcome.request["checkpoint"]["name"], _engine_of(host)
+    whole = job.seconds if outcome.shot is not None and "keyframes" in outcome.shot else 0.0
+    known = speeds().of(model, engine)
+    speeds().learn(model, engine, measured(outcome.request, outcome.takes, whole, known))
+    refresh(anew=True)
+
+
+def refresh(anew: bool = False) -> None:
+    """Work it out again where something it depends on has changed. Not for drawing."""
+    global _estimate, _seen, _free, _free_at
+    scene, chosen = bpy.context.scene, preferences(bpy.context)
+    asked = scene.animatic
+    if chosen.engine_where == "remote":
+        remote_models.ask(chosen.remote_address, chosen.remote_token)
+    if time.monotonic() - _free_at > _MEMORY_S:
+        _free, _free_at = free_memory(), time.monotonic()
+    try:
+        shot = current_shot(scene)
+    except AnimaticError:
+        shot = None
+    seen = (
+        *(getattr(asked, name) for name in ("model", "quality", "guide", "takes")),
+        asked.steps if asked.use_steps else None,
+        asked.guidance if asked.use_guidance else None,
+        asked.frames if asked.use_frames else None,
+        asked.upscale if asked.use_upscale else None,
+        asked.temporal,
+        *(chosen.engine_where, chosen.remote_address, remote_models.changes),
+        *(shot, scene.render.fps, scene.render.fps_base),
+        round(_free / 1e9, 1),
+    )
+    if seen == _seen and not anew:
+        return
+    _seen = seen
+    try:
+        made = _work_out(scene, chosen) if shot is not None else Estimate()
+    except AnimaticError:
+        made = Estimate()  # Generate says what is wrong
+    if made != _estimate:
+        _estimate = made
+        redraw(status_bar=False)
+
+
+def _work_out(scene: bpy.types.Scene, chosen: AnimaticPreferences) -> Estimate:
+    asked, shot = scene.animatic, current_shot(scene)
+    remote = chosen.engine_where == "remote"
+    checkpoint = (
+        remote_models.find(asked.model)
+        if remote
+        else find_checkpoint(asked.model, model_folders(chosen))
+    )
+    engine = _remote_name(chosen.remote_address) if remote else _LOCAL
+    speed = speeds().of(checkpoint.name, engine)
+    clip = plan_clip(
+        shot.start,
+        shot.end,
+        scene_rate(scene.render.fps, scene.render.fps_base),
+        checkpoint.frames,
+        checkpoint.fps,
+        asked.frames if asked.use_frames else None,
+    )
+    if speed is None:
+        told = "Time: not known yet"
+    else:
+        told = in_words(speed.seconds(_work(asked, checkpoint, clip.frames)))
+    made = Estimate(told, pictures=checkpoint.image_prompt)
+    if remote:
+        return made
+    device = speed.device if speed is not None else ""
+    on_card = bool(device) and not device.startswith("cpu")
+    needed = _model_memory(checkpoint.folder, asked.guide, 2 if on_card else 4)
+    if not needed:
+        return made
+    if not _free or not device.startswith("cpu"):
+        return replace(made, memory=f"Model {_size(needed)}")
+    words = f"{_size(needed).removesuffix(' GB')} of {_size(_free)}"
+    return replace(made, memory=words, short=needed > _free)
+
+
+@lru_cache(maxsize=64)
+def _model_memory(folder: Path, guide: str, bytes_per_number: int) -> int:
+    return model_memory(folder, guide, bytes_per_number)
+
+
+def _work(asked: bpy.types.PropertyGroup, checkpoint: Checkpoint, frames: int) -> Work:
+    quality = QUALITIES[asked.quality]
+    steps = asked.steps if asked.use_steps else quality_steps(checkpoint, quality.steps)
+    guidance = (
+        asked.guidance if asked.use_guidance else quality_guidance(checkpoint, quality.guidance)
+    )
+    larger = (asked.upscale, USUAL_SHARE) if asked.use_upscale else None
+    return Work(steps, frames, asked.takes, guidance, asked.temporal, larger)
+
+
+def _engine_of(host: Host) -> str:
+    return host.engine.address.host if isinstance(host.engine, RemoteEngine) else _LOCAL
+
+
+def _remote_name(address: str) -> str:
+    return parse_address(address).host
+
+
+def _size(size: int) -> str:
+    return f"{max(0.1, size / 1e9):.1f} GB" if size < 10e9 else f"{size / 1e9:.0f} GB"
