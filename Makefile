@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH ?= auto
 PROMPT ?= a street of orange and blue buildings on asphalt at sunset, slow dolly in
 SETUP = $(PYTHON) tools/environments.py --torch $(TORCH)
-.PHONY: demo test test-all setup lint pictures examples extension
+.PHONY: demo test test-all setup lint pictures guide examples extension
 
 setup:
 	@$(SETUP) engine host
@@ -32,6 +32,10 @@ pictures: demo
 		--prompt "a red sphere, a yellow cone and a blue box on grass, under a blue sky"
 	.venv/engine/bin/python tools/picture_strip.py out/demo docs/demo.png
 	.venv/engine/bin/python tools/picture_strip.py out/orbit docs/orbit.png
+
+# The pictures of docs/guide.md, from the window of the Blender that ANIMATIC_BLENDER names.
+guide: setup
+	.venv/host/bin/python tools/guide_pictures.py
 
 examples:
 	@$(SETUP) host45

@@ -21,9 +21,11 @@ from animatic.blender_addon.link.install_recipe import WHEEL_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_MB = 80
-PACKAGE = ("__init__.py", "LICENSE", "README.md", "blender_addon", "engine", "server", "presets")
+COMMAND_LINE = ("cli.py", "cli_options.py", "cli_progress.py")
+SOURCES = ("__init__.py", "blender_addon", "engine", "server", "presets")
+PACKAGE = (*SOURCES, *COMMAND_LINE, "LICENSE", "README.md")
 EXTENSION = (*PACKAGE, "blender_manifest.toml")
-WHEEL = (*PACKAGE, "cli.py", "cli_options.py", "pyproject.toml")
+WHEEL = (*PACKAGE, "pyproject.toml")
 
 
 def main() -> int:
