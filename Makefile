@@ -1,7 +1,7 @@
 # `make demo` makes a video of the example scene; `make test` runs the tests. Both set up what they need.
 PYTHON ?= python3
 TORCH ?= auto
-PROMPT ?= a street of orange and blue buildings on asphalt at sunset, slow dolly in
+PROMPT ?= orange boxes, an orange ball and an orange cone on snow at noon
 SETUP = $(PYTHON) tools/environments.py --torch $(TORCH)
 .PHONY: demo test test-all setup lint pictures guide examples extension
 
@@ -9,7 +9,7 @@ setup:
 	@$(SETUP) engine host
 
 demo: setup
-	.venv/host/bin/animatic render examples/city_dolly.blend --prompt "$(PROMPT)" --out out/demo --force
+	.venv/host/bin/animatic render examples/orbit.blend --keyframes every:6 --prompt "$(PROMPT)" --out out/demo --force
 
 test:
 	@$(PYTHON) tools/run_tests.py
@@ -28,10 +28,10 @@ lint:
 
 # The pictures of the README, from the runs that it names.
 pictures: demo
-	.venv/host/bin/animatic render examples/orbit.blend --keyframes all --out out/orbit --force \
-		--prompt "a red sphere, a yellow cone and a blue box on grass, under a blue sky"
+	.venv/host/bin/animatic render examples/orbit.blend --keyframes every:6 --out out/sunset --force \
+		--prompt "purple boxes, a purple ball and a purple cone on sand at sunset"
 	.venv/engine/bin/python tools/picture_strip.py out/demo docs/demo.png
-	.venv/engine/bin/python tools/picture_strip.py out/orbit docs/orbit.png
+	.venv/engine/bin/python tools/picture_strip.py out/sunset docs/sunset.png
 
 # The pictures of docs/guide.md, from the window of the Blender that ANIMATIC_BLENDER names.
 guide: setup

@@ -48,7 +48,7 @@ def main() -> int:
         settings = {
             "zip": str(options.zip or build_extension.build(folder)),
             "engine": str(ENGINE_PYTHON),
-            "blend": str(shutil.copy(ROOT / "examples" / "city_dolly.blend", folder)),
+            "blend": str(shutil.copy(ROOT / "examples" / "orbit.blend", folder)),
         }
         script = ROOT / "tools" / "window" / "guide_scenes.py"
         drive(tools, script, folder / "pictures", settings, limit_s=1500, size=SIZE)

@@ -73,6 +73,7 @@ def write_checkpoint(
             _save_without_motion(model.half(), place)
         else:
             model.half().save_pretrained(place, max_shard_size=shard_size)
+        _forget_origin(place / "config.json")
     for name, thing in fixed.items():
         thing.save_pretrained(_emptied(folder / name))
     optional = (*GUIDE_FOLDERS.values(), *EVALUATION_FOLDERS)
@@ -111,6 +112,13 @@ def _save_without_motion(model: Any, folder: Path) -> None:
     kept = {k: v.contiguous() for k, v in model.state_dict().items() if "motion_modules" not in k}
     model.save_config(folder)
     save_file(kept, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+
+
+def _forget_origin(config: Path) -> None:
+    """Where a part was loaded from is this machine's own business."""
+    content = json.loads(config.read_text("utf-8"))
+    content.pop("_name_or_path", None)
+    _write_json(config, content)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 import bpy
 
 MODULE = "bl_ext.user_default.animatic"
-PROMPT = "a street of orange and blue buildings at sunset"
+PROMPT = "orange boxes, an orange ball and an orange cone on snow at noon"
 
 
 def steps(driver):
