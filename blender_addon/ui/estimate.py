@@ -130,7 +130,7 @@ def _work_out(scene: bpy.types.Scene, chosen: AnimaticPreferences) -> Estimate:
         asked.frames if asked.use_frames else None,
     )
     if speed is None:
-        told = "Time: not known yet"
+        told = "Time unknown"
     else:
         told = in_words(speed.seconds(_work(asked, checkpoint, clip.frames)))
     made = Estimate(told, pictures=checkpoint.image_prompt)

@@ -60,7 +60,7 @@ with harness.extension():
     assert harness.module("ui.asked").find_model("far-away").native == 512
     assert properties._suggest_models(settings, bpy.context, "far") == ["far-away"]
     estimate.refresh()
-    assert estimate.current().time == "Time: not known yet"
+    assert estimate.current().time == "Time unknown"
     estimate.speeds().learn("far-away", "127.0.0.1", speeds.Speed("cuda", 10.0, 0.05, 0.0))
     estimate.refresh(anew=True)  # 25 steps of 8 frames, with guidance
     assert estimate.current().time == "About 30 s", estimate.current()
