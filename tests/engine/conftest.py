@@ -1,6 +1,7 @@
 """A tiny untrained checkpoint, guides, and requests for the engine's tests."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from animatic.engine.run import Engine
 from animatic.engine.training.architecture import build_untrained
 from PIL import Image
+
+from .image_parts import add_image_parts
 
 SIZE = 32
 FRAMES = 4
@@ -32,6 +35,23 @@ def engine(checkpoint: Path) -> Engine:
     """An engine with the tiny checkpoint loaded."""
     engine = Engine("cpu")
     engine.load(checkpoint, lambda event: None)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def equipped_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tiny checkpoint with a depth ControlNet and an IP-Adapter."""
+    copy = tmp_path_factory.mktemp("equipped") / "tiny"
+    shutil.copytree(checkpoint, copy)
+    add_image_parts(copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def equipped(equipped_folder: Path) -> Engine:
+    """An engine with that copy loaded."""
+    engine = Engine("cpu")
+    engine.load(equipped_folder, lambda event: None)
     return engine
 
 

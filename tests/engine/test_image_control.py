@@ -25,27 +25,10 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .conftest import FRAMES, SIZE, Guides
-from .image_parts import add_image_parts
 
 MakeRequest = Callable[..., dict[str, Any]]
 CLIP = {"frames": FRAMES, "fps": "8", "width": SIZE, "height": SIZE}
 LATENTS = (4, FRAMES, SIZE // 8, SIZE // 8)
-
-
-@pytest.fixture(scope="module")
-def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint with a depth ControlNet."""
-    copy = tmp_path_factory.mktemp("with_image") / "tiny"
-    shutil.copytree(checkpoint, copy)
-    add_image_parts(copy)
-    return copy
-
-
-@pytest.fixture(scope="module")
-def equipped(folder: Path) -> Engine:
-    engine = Engine("cpu")
-    engine.load(folder, lambda event: None)
-    return engine
 
 
 def image(control: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +113,7 @@ def test_the_other_frames_keep_their_bits(
 
 
 def test_on_every_frame_it_is_the_pipelines_video(
-    equipped: Engine, folder: Path, request_for: MakeRequest, guides: Guides
+    equipped: Engine, equipped_folder: Path, request_for: MakeRequest, guides: Guides
 ) -> None:
     noise = np.random.default_rng(3)
     keyframes, pictures = [], []
@@ -145,16 +128,16 @@ def test_on_every_frame_it_is_the_pipelines_video(
     ours = generate(equipped, request, guides)
 
     def load(cls: Any, part: str) -> Any:
-        return cls.from_pretrained(folder / part, torch_dtype=torch.float32)
+        return cls.from_pretrained(equipped_folder / part, torch_dtype=torch.float32)
 
     pipeline = AnimateDiffControlNetPipeline(
         vae=load(AutoencoderKL, "vae"),
         text_encoder=load(CLIPTextModel, "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        tokenizer=CLIPTokenizer.from_pretrained(equipped_folder / "tokenizer"),
         unet=load(UNet2DConditionModel, "unet"),
         motion_adapter=load(MotionAdapter, "motion_adapter"),
         controlnet=load(ControlNetModel, "controlnet_depth"),
-        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        scheduler=DDIMScheduler.from_pretrained(equipped_folder / "scheduler"),
     )
     use_reference_normalisation(pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
@@ -176,14 +159,14 @@ def test_on_every_frame_it_is_the_pipelines_video(
 
 def test_a_part_that_may_be_added(
     equipped: Engine,
-    folder: Path,
+    equipped_folder: Path,
     checkpoint: Path,
     request_for: MakeRequest,
     guides: Guides,
     tmp_path: Path,
 ) -> None:
     """Adding it makes no other checkpoint, but takes made with it know which one it was."""
-    without, there = describe(checkpoint), describe(folder)
+    without, there = describe(checkpoint), describe(equipped_folder)
     assert there["sha256"] == without["sha256"]
     assert without["encoders"]["depth"] == ["sparse"]
     assert there["encoders"]["depth"] == ["sparse", "image"]
@@ -207,7 +190,7 @@ def test_a_part_that_may_be_added(
 
     # Without a sparse encoder it is the one that a depth guide goes to.
     alone = tmp_path / "alone"
-    shutil.copytree(folder, alone)
+    shutil.copytree(equipped_folder, alone)
     card = json.loads((alone / "animatic.json").read_text())
     card["guides"].pop("depth")
     (alone / "animatic.json").write_text(json.dumps(card))

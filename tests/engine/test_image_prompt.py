@@ -43,21 +43,6 @@ def each_folder(
 
 
 @pytest.fixture(scope="module")
-def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    copy = tmp_path_factory.mktemp("with_prompt") / "tiny"
-    shutil.copytree(checkpoint, copy)
-    add_image_parts(copy)
-    return copy
-
-
-@pytest.fixture(scope="module")
-def equipped(folder: Path) -> Engine:
-    engine = Engine("cpu")
-    engine.load(folder, lambda event: None)
-    return engine
-
-
-@pytest.fixture(scope="module")
 def reference(guides: Guides) -> str:
     """A JPEG that is neither square nor of the clip's size."""
     noise = np.random.default_rng(7).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -178,19 +163,19 @@ def test_beside_what_else_changes_attention(
     assert not np.array_equal(whole, many)
 
 
-def test_an_adapters_pickle_is_the_same_adapter(folder: Path, tmp_path: Path) -> None:
+def test_an_adapters_pickle_is_the_same_adapter(equipped_folder: Path, tmp_path: Path) -> None:
     groups: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
-    for name, tensor in load_file(folder / "ip_adapter.safetensors").items():
+    for name, tensor in load_file(equipped_folder / "ip_adapter.safetensors").items():
         group, _, rest = name.partition(".")
         groups[group][rest] = tensor
     torch.save(groups, tmp_path / "ip_adapter.bin")
     engine = Engine("cpu")
-    engine.load(folder, lambda event: None)
+    engine.load(equipped_folder, lambda event: None)
     parts = engine.parts
-    encoder = folder / "image_encoder"
+    encoder = equipped_folder / "image_encoder"
     made = [
         load_image_prompt({"encoder": encoder, "adapter": path}, parts.unet, parts.plan)
-        for path in (folder / "ip_adapter.safetensors", tmp_path / "ip_adapter.bin")
+        for path in (equipped_folder / "ip_adapter.safetensors", tmp_path / "ip_adapter.bin")
     ]
     picture = Image.new("RGB", (SIZE, SIZE), "red")
     with torch.inference_mode():
@@ -201,7 +186,7 @@ def test_an_adapters_pickle_is_the_same_adapter(folder: Path, tmp_path: Path) ->
         load_image_prompt(
             {"encoder": encoder, "adapter": tmp_path / "ip_adapter.bin"}, parts.unet, parts.plan
         )
-    wrong = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    wrong = equipped_folder / "unet" / "diffusion_pytorch_model.safetensors"
     with pytest.raises(EngineError, match=r"is an image UNet .*; expected an IP-Adapter"):
         load_image_prompt({"encoder": encoder, "adapter": wrong}, parts.unet, parts.plan)
 
