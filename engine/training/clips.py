@@ -1,14 +1,16 @@
-"""The stages on clips: motion modules (AnimateDiff), sparse control (SparseCtrl), MotionLoRA.
+"""The stages on clips: motion modules (AnimateDiff), sparse control (SparseCtrl), LoRAs.
 
-They differ in what learns and in what the clips are held to; the rest is ``train_on_clips``.
+They differ in what learns, from which loss, and in what the clips are held to; the rest is
+``train_on_clips``.
 """
 
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
-from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from torch import Tensor, nn
 
@@ -76,23 +78,51 @@ def sparse_control(
     return Control(encoder, condition * mask, mask)
 
 
+# Of clean latents, text, control and a generator on the latents' device: a scalar.
+ClipLoss: TypeAlias = Callable[[Tensor, Tensor, Control | None, torch.Generator], Tensor]
+# Of text, empty prompt, starting noise and control: latents.
+ClipSampler: TypeAlias = Callable[[Tensor, Tensor, Tensor, Control | None], Tensor]
+
+
+def diffusion_loss_of(model: UNetMotionModel, scheduler: DDIMScheduler) -> ClipLoss:
+    """The loss that diffusion models are trained with."""
+
+    def loss(
+        clean: Tensor, text: Tensor, control: Control | None, noise: torch.Generator
+    ) -> Tensor:
+        noisy, time, target = noisy_and_target(scheduler, clean, noise)
+        with half_precision(clean.device):
+            prediction = predict(model, noisy, time, text, control)
+        return diffusion_loss(prediction, target)
+
+    return loss
+
+
+def guided_sampler(model: UNetMotionModel, scheduler: DDIMScheduler) -> ClipSampler:
+    """Ten guided steps of the checkpoint's own schedule."""
+    return lambda text, empty, start, control: sample(
+        model, scheduler, text, empty, start, control, steps=10
+    )
+
+
 class ClipGrid:
     """Draws two held-out clips: the true ones, and some per number of keyframes."""
 
-    def __init__(self, frozen: Frozen, held_out: Shards, path: Callable[[int], Path]):
-        self.frozen, self.path = frozen, path
+    def __init__(
+        self,
+        frozen: Frozen,
+        sampler: ClipSampler,
+        held_out: Shards,
+        path: Callable[[int], Path],
+    ):
+        self.frozen, self.sampler, self.path = frozen, sampler, path
         self.batch = held_out.sample(random.Random(3), min(2, len(held_out)))
         with torch.no_grad():
             self.text = frozen.text(self.batch["captions"])
             self.empty = frozen.text([""])
 
     @torch.no_grad()
-    def draw(
-        self,
-        model: UNetMotionModel,
-        encoders: Mapping[str, SparseControlNetModel],
-        step: int,
-    ) -> None:
+    def draw(self, encoders: Mapping[str, SparseControlNetModel], step: int) -> None:
         """Rows of a clip: truth, then, held to the first of ``encoders``, with a guide on all
         frames, on the first and last, and on none."""
         latents = self.batch["latents"].transpose(1, 2)
@@ -104,9 +134,7 @@ class ClipGrid:
                 controls.insert(0, sparse_control(encoder, guide, self.batch, keyframes))
         made = []
         for control in controls:
-            clip = sample(
-                model, self.frozen.scheduler, self.text, self.empty, start, control, steps=10
-            )
+            clip = self.sampler(self.text, self.empty, start, control)
             flat = clip.transpose(1, 2).flatten(0, 1)
             # A few at a time: large pictures take much memory.
             pictures = torch.cat([decode(self.frozen.vae, part) for part in flat.split(4)])
@@ -130,8 +158,12 @@ def train_on_clips(
     folder: Path,
     config: LoopConfig,
     teaching: Teaching,
+    loss: ClipLoss | None = None,
+    sampler: ClipSampler | None = None,
 ) -> Mapping[str, nn.Module]:
     """Train ``learns``, which is inside ``model`` or ``encoders``; returns its averaged weights.
+
+    ``loss`` and ``sampler``, which draws the grids, are those of a diffusion model by default.
 
     Whatever else is to stay as it is takes no gradient already. A batch that ``teaching`` holds to
     a guide gets it on ``keyframes(number of frames, rng)``. Sources: AnimateDiff, section 4.2
@@ -143,6 +175,8 @@ def train_on_clips(
     attend_in_products(model, *encoders.values())
     for encoder in encoders.values():
         use_reference_normalisation(encoder)
+    loss = loss or diffusion_loss_of(model, frozen.scheduler)
+    sampler = sampler or guided_sampler(model, frozen.scheduler)
 
     def loss_of(step: int) -> Tensor:
         if step % 100 == 0:
@@ -150,24 +184,24 @@ def train_on_clips(
         batch = data.sample(rng, config.batch)
         clean = batch["latents"].float().transpose(1, 2)
         captions = teaching.captions(batch["captions"], rng)
-        noisy, time, target = noisy_and_target(frozen.scheduler, clean, noise)
         guide = teaching.guide(rng)
         with half_precision(data.device):
             text = frozen.text(captions)
-            control = None
-            if guide:
-                chosen = keyframes(clean.shape[2], rng)
-                control = sparse_control(encoders[guide], guide, batch, chosen)
-                control.condition = teaching.blur_some(control.condition, guide, rng)
-            prediction = predict(model, noisy, time, text, control)
-        return diffusion_loss(prediction, target)
+        control = None
+        if guide:
+            chosen = keyframes(clean.shape[2], rng)
+            control = sparse_control(encoders[guide], guide, batch, chosen)
+            control.condition = teaching.blur_some(control.condition, guide, rng)
+        return loss(clean, text, control, noise)
 
-    grid = ClipGrid(frozen, held_out, lambda step: folder / "grids" / f"{stage}_{step:06d}.png")
+    grid = ClipGrid(
+        frozen, sampler, held_out, lambda step: folder / "grids" / f"{stage}_{step:06d}.png"
+    )
     loop = Loop(folder, stage, learns, config)
 
     def draw(averaged: Mapping[str, nn.Module], step: int) -> None:
         with averaged_weights(learns, averaged):
-            grid.draw(model, encoders, step)
+            grid.draw(encoders, step)
 
     loop.run(loss_of, draw)
     return loop.average.modules

@@ -25,6 +25,8 @@ GUIDE_FOLDERS = {
 # What `animatic evaluate` measures with; the engine itself has no use for it.
 PER_FRAME = "evaluation/per_frame_depth"
 EVALUATION_FOLDERS = ("evaluation/depth_estimator", PER_FRAME)
+# The LoRA of stage few-steps, where the engine looks for LoRAs.
+FEW_STEPS = "loras/few-steps.safetensors"
 _LINKED = (".safetensors", ".json", ".txt", ".model")
 
 
@@ -57,9 +59,11 @@ def write_checkpoint(
     fixed: dict[str, Any],
     base: Path | None = None,
     shard_size: str = "10GB",
+    few_steps: Path | None = None,
 ) -> None:
     """Write a checkpoint folder: ``parts`` (models by folder name) in half precision, ``fixed``
-    (tokenizer, scheduler) as they are, and all that is in ``base`` and not among these as links.
+    (tokenizer, scheduler) and the LoRA ``few_steps`` as they are, and all that is in ``base`` and
+    not among these as links, but for LoRAs.
 
     No file of weights is larger than ``shard_size``. The models are converted in place, so pass
     copies of what goes on training. Raises FileNotFoundError where a part is in neither.
@@ -76,6 +80,9 @@ def write_checkpoint(
         _forget_origin(place / "config.json")
     for name, thing in fixed.items():
         thing.save_pretrained(_emptied(folder / name))
+    if few_steps is not None:
+        (folder / FEW_STEPS).parent.mkdir(exist_ok=True)
+        shutil.copy2(few_steps, folder / FEW_STEPS)
     optional = (*GUIDE_FOLDERS.values(), *EVALUATION_FOLDERS)
     for name in (*MODEL_FOLDERS, *EVALUATION_FOLDERS, "tokenizer", "scheduler"):
         present = name in parts or name in fixed

@@ -25,6 +25,7 @@ from .data import Shards
 from .diffusion import Frozen
 from .export import (
     EVALUATION_FOLDERS,
+    FEW_STEPS,
     GUIDE_FOLDERS,
     MODEL_FOLDERS,
     describe,
@@ -207,7 +208,19 @@ class Run:
         fixed: dict[str, Any] = {"scheduler": self.scheduler()}
         if self.base is None:
             fixed["tokenizer"] = self.tokenizer()
-        write_checkpoint(target, about, parts, fixed, self.base, shard_size)
+        few_steps = self.folder / "parts" / FEW_STEPS
+        if few_steps.is_file():
+            taken = entry(self.recipe, "few-steps", "for_steps")
+            about["few_steps"] = {"lora": few_steps.stem, "steps": taken}
+        write_checkpoint(
+            target,
+            about,
+            parts,
+            fixed,
+            self.base,
+            shard_size,
+            few_steps if few_steps.is_file() else None,
+        )
 
     def _about(self) -> dict[str, Any]:
         size, told = self.size, self.recipe["export"]

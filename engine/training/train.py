@@ -17,10 +17,11 @@ from .clip_folders import read_clips
 from .clips import all_frames, motion_model, random_keyframes, train_on_clips
 from .data import add_latents, write_shard
 from .estimator import train_estimator, write_lesson
-from .export import GUIDE_FOLDERS
+from .export import FEW_STEPS, GUIDE_FOLDERS
+from .few_steps import Consistency, sample_in_few
 from .image import pixel_condition, skip_motion, start_condition_path, train_image
+from .low_rank import add_lora, motion_attention, whole_model, write_lora
 from .measure import still_figures
-from .motion_lora import add_lora, write_lora
 from .recipe import entry
 from .run import Run
 from .vae import train_vae
@@ -169,7 +170,8 @@ def stage_motionlora(run: Run) -> None:
     data, held_out = run.shards("clips", (), run.move)
     frozen = run.frozen()
     model = motion_model(frozen.unet, run.part("motion_adapter").eval())
-    layers = add_lora(model, entry(run.recipe, "motionlora", "rank"), run.seed)
+    rank = entry(run.recipe, "motionlora", "rank")
+    layers = add_lora(model, motion_attention(model), rank, run.seed)
     _save_memory(run, "motionlora", model)
     name = run.move.replace(" ", "_")
     trained = train_on_clips(
@@ -177,6 +179,31 @@ def stage_motionlora(run: Run) -> None:
         run.folder, run.config("motionlora"), run.teaching("motionlora", {}),
     )  # fmt: skip
     write_lora(model, layers, trained["layers"], run.folder / "motionlora" / f"{name}.safetensors")
+
+
+def stage_few_steps(run: Run) -> None:
+    """Distil a LoRA with which the finished video model needs a few steps and no guidance."""
+    shares = entry(run.recipe, "few-steps", "guides")
+    guides = {guide: share for guide, share in shares.items() if run.find(GUIDE_FOLDERS[guide])}
+    teaching = run.teaching("few-steps", guides)
+    data, held_out = run.shards("clips", tuple(guides))
+    frozen = run.frozen()
+    model = motion_model(frozen.unet, run.part("motion_adapter").eval())
+    layers = add_lora(model, whole_model(model), entry(run.recipe, "few-steps", "rank"), run.seed)
+    encoders = {g: run.part(GUIDE_FOLDERS[g]).eval().requires_grad_(False) for g in guides}
+    _save_memory(run, "few-steps", model)
+    with torch.no_grad():
+        empty = frozen.text([""])
+    steps = entry(run.recipe, "few-steps", "for_steps")
+    trained = train_on_clips(
+        "few_steps", {"layers": layers}, model, encoders, random_keyframes,
+        frozen, data, held_out, run.folder, run.config("few-steps"), teaching,
+        Consistency(model, frozen.scheduler, empty, entry(run.recipe, "export", "guidance")),
+        lambda text, _, start, control: sample_in_few(
+            model, frozen.scheduler, text, start, control, steps
+        ),
+    )  # fmt: skip
+    write_lora(model, layers, trained["layers"], run.folder / "parts" / FEW_STEPS)
 
 
 def _save_memory(run: Run, stage: str, *models: Any) -> None:
@@ -206,6 +233,7 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "sparsectrl-depth": lambda run: stage_sparsectrl(run, "depth"),
     "sparsectrl-lineart": lambda run: stage_sparsectrl(run, "lineart"),
     "sparsectrl-render": lambda run: stage_sparsectrl(run, "render"),
+    "few-steps": stage_few_steps,
     "motionlora": stage_motionlora,
     "estimator": stage_estimator,
 }

@@ -35,7 +35,15 @@ def small_recipe(small: dict[str, Any]) -> Callable[[int | None], Recipe]:
     def make(steps: int | None) -> Recipe:
         recipe = read_recipe("blockout-mini")
         recipe |= {"model": small, "data": {"stills": 0, "clips": 1}}
-        for stage in ("vae", "image", "motion", "sparsectrl", "motionlora", "estimator"):
+        for stage in (
+            "vae",
+            "image",
+            "motion",
+            "sparsectrl",
+            "few-steps",
+            "motionlora",
+            "estimator",
+        ):
             recipe[stage] |= {"warmup": 2} | ({"steps": steps} if steps else {})
         recipe["vae"] |= {"batch": 4, "crop": 32}
         return recipe

@@ -1,10 +1,7 @@
-"""MotionLoRA: what a few clips of one camera move add to the motion modules.
+"""Low-rank layers that are trained beside a frozen video model, and the LoRA file they make."""
 
-Source: AnimateDiff (Guo et al. 2024), section 4.3: low-rank layers on all projections of the motion
-modules' self-attention, everything else frozen.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +18,31 @@ from .loop import averaged_weights
 _PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
-def add_lora(model: UNetMotionModel, rank: int, seed: int) -> nn.ModuleDict:
-    """Freeze ``model`` and put low-rank layers beside its motion modules; returns these layers.
-
-    They change nothing until they are trained: one of each pair starts at zero.
-    """
-    model.requires_grad_(False)
-    targets = [
+def motion_attention(model: UNetMotionModel) -> list[str]:
+    """The projections of the motion modules' self-attention: AnimateDiff, section 4.3."""
+    return [
         name
         for name, _ in model.named_modules()
         if "motion_modules" in name and name.endswith(_PROJECTIONS)
     ]
+
+
+def whole_model(model: UNetMotionModel) -> list[str]:
+    """All layers within the model's blocks, as LCM-LoRA takes them (Luo et al. 2023, arXiv
+    2311.05556)."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if "_block" in name and isinstance(module, nn.Linear | nn.Conv2d)
+    ]
+
+
+def add_lora(model: UNetMotionModel, targets: list[str], rank: int, seed: int) -> nn.ModuleDict:
+    """Freeze ``model`` and put low-rank layers beside its ``targets``; returns these layers.
+
+    They change nothing until they are trained: one of each pair starts at zero.
+    """
+    model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.add_adapter(
@@ -47,6 +58,16 @@ def add_lora(model: UNetMotionModel, rank: int, seed: int) -> nn.ModuleDict:
             for half, layers in (("A", module.lora_A), ("B", module.lora_B))
         }
     )
+
+
+@contextmanager
+def without_lora(model: UNetMotionModel) -> Iterator[None]:
+    """Inside the block the model is what it was before ``add_lora``."""
+    model.disable_adapters()
+    try:
+        yield
+    finally:
+        model.enable_adapters()
 
 
 def write_lora(model: UNetMotionModel, layers: nn.Module, averaged: nn.Module, path: Path) -> None:

@@ -1,0 +1,122 @@
+"""Latent consistency distillation: a LoRA with which the video model needs a few steps only.
+
+Sources: LCM (Luo et al. 2023, arXiv 2310.04378), section 4; as a LoRA: arXiv 2311.05556; diffusers,
+examples/consistency_distillation/train_lcm_distill_lora_sd_wds.py. The teacher is the model without
+the LoRA, under guidance; the student learns to say from anywhere on the teacher's way to the clip
+what it says one step further on, so that all of them come to say the clip itself.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler, UNetMotionModel
+from torch import Tensor
+
+from ..schedules import LCM_PLACES, scheduler_for
+from .diffusion import Control, half_precision, predict
+from .low_rank import without_lora
+
+# The pseudo-Huber loss's threshold, of diffusers' script.
+_HUBER = 0.001
+
+
+def _column(values: Tensor) -> Tensor:
+    """[b] -> [b, 1, 1, 1, 1]."""
+    return values.reshape(-1, 1, 1, 1, 1)
+
+
+def _twice(control: Control | None) -> Control | None:
+    if control is None:
+        return None
+    return Control(control.encoder, *(torch.cat([t, t]) for t in (control.condition, control.mask)))
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """The loss of a student, ``model`` with its LoRA, whose teacher is guided by ``guidance``.
+
+    ``empty`` [1, l, d] is the empty prompt's encoding. The guidance becomes a part of the student:
+    it is to be used with a guidance of 1.
+    """
+
+    model: UNetMotionModel
+    scheduler: DDIMScheduler
+    empty: Tensor
+    guidance: float
+
+    def __call__(
+        self, clean: Tensor, text: Tensor, control: Control | None, noise: torch.Generator
+    ) -> Tensor:
+        """The loss on latents ``clean`` [b, 4, f, h, w] under ``text`` [b, l, d].
+
+        ``noise`` is a generator on the latents' device.
+        """
+        device = clean.device
+        steps = self.scheduler.config.num_train_timesteps // LCM_PLACES
+        place = torch.randint(LCM_PLACES, (len(clean),), generator=noise, device=device)
+        time = (place + 1) * steps - 1
+        before = (time - steps).clamp(min=0)
+        covering = torch.randn(clean.shape, generator=noise, device=device)
+        noisy = self.scheduler.add_noise(clean, covering, time)
+        with torch.no_grad():
+            with without_lora(self.model), half_precision(device):
+                both = predict(
+                    self.model,
+                    torch.cat([noisy, noisy]),
+                    torch.cat([time, time]),
+                    torch.cat([self.empty.expand_as(text), text]),
+                    _twice(control),
+                ).float()
+            negative, positive = both.chunk(2)
+            guided = negative + self.guidance * (positive - negative)
+            clip, left = self._split(guided, noisy, time)
+            level = self._levels(before)
+            nearer = level[0] * clip + level[1] * left
+            target = self.says(nearer, before, text, control)
+        said = self.says(noisy, time, text, control)
+        return (torch.sqrt((said - target) ** 2 + _HUBER**2) - _HUBER).mean()
+
+    def _levels(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """What is left of the clip and how much noise there is, at ``time`` [b]."""
+        kept = _column(self.scheduler.alphas_cumprod.to(time.device)[time])
+        return kept.sqrt(), (1 - kept).sqrt()
+
+    def _split(self, prediction: Tensor, noisy: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """The clip and the noise that ``noisy`` is made of, by the model's prediction."""
+        signal, noise = self._levels(time)
+        if self.scheduler.config.prediction_type == "v_prediction":
+            return signal * noisy - noise * prediction, signal * prediction + noise * noisy
+        return (noisy - noise * prediction) / signal, prediction
+
+    def says(self, noisy: Tensor, time: Tensor, text: Tensor, control: Control | None) -> Tensor:
+        """The clip that the student sees in ``noisy`` at ``time`` [b]; it cannot but say ``noisy``
+        itself at 0 (LCM, equation 5).
+        """
+        with half_precision(noisy.device):
+            prediction = predict(self.model, noisy, time, text, control).float()
+        clip, _ = self._split(prediction, noisy, time)
+        lcm = scheduler_for("lcm", self.scheduler)
+        own, seen = lcm.get_scalings_for_boundary_condition_discrete(_column(time))
+        return own * noisy + seen * clip
+
+
+@torch.no_grad()
+def sample_in_few(
+    model: UNetMotionModel,
+    scheduler: DDIMScheduler,
+    text: Tensor,
+    start: Tensor,
+    control: Control | None,
+    steps: int,
+) -> Tensor:
+    """Latents [b, 4, f, h, w] from the noise ``start`` in a few ``steps``, without guidance."""
+    lcm = scheduler_for("lcm", scheduler)
+    lcm.set_timesteps(steps)
+    noise = torch.Generator().manual_seed(2)
+    latents = start
+    for time in lcm.timesteps:
+        at = time.to(start.device).expand(len(latents))
+        with half_precision(start.device):
+            prediction = predict(model, latents, at, text, control)
+        latents = lcm.step(prediction.float(), time, latents, generator=noise).prev_sample
+    return latents
