@@ -11,6 +11,7 @@ from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetM
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ..image_prompt import text_and_image
 from ..vae import Vae
 
 
@@ -86,9 +87,15 @@ def start_noise(shape: Sequence[int], device: torch.device) -> Tensor:
 
 
 def predict(
-    unet: nn.Module, noisy: Tensor, time: Tensor, text: Tensor, control: Control | None
+    unet: nn.Module,
+    noisy: Tensor,
+    time: Tensor,
+    text: Tensor,
+    control: Control | None,
+    image: Tensor | None = None,
 ) -> Tensor:
-    """The prediction for ``noisy`` [b, 4, f, h, w] at ``time`` [b] under ``text`` [b, l, d].
+    """The prediction for ``noisy`` [b, 4, f, h, w] at ``time`` [b] under ``text`` [b, l, d] and,
+    for a model that has layers for it, image tokens [b, n, d].
 
     ``unet`` is an image model where f is 1, a motion model otherwise. The encoder never sees the
     noisy latents: SparseControlNetModel puts zeros in their place (SparseCtrl, section 3.2).
@@ -109,9 +116,10 @@ def predict(
             "down_block_additional_residuals": tuple(down),
             "mid_block_additional_residual": middle,
         }
+    attended = text_and_image(text_per_frame, image, frames)
     if frames == 1:
-        return unet(noisy[:, :, 0], time, text, return_dict=False, **residuals)[0][:, :, None]
-    return unet(noisy, time, text_per_frame, return_dict=False, **residuals)[0]
+        return unet(noisy[:, :, 0], time, attended, return_dict=False, **residuals)[0][:, :, None]
+    return unet(noisy, time, attended, return_dict=False, **residuals)[0]
 
 
 def noisy_and_target(
@@ -149,18 +157,20 @@ def sample(
     control: Control | None,
     steps: int = 20,
     guidance: float = 3.0,
+    images: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Tensor:
     """Latents [b, 4, f, h, w] sampled from the noise ``start``; guidance as in the engine.
 
-    ``text`` is [b, l, d], ``empty`` [1, l, d] the empty prompt's encoding.
+    ``text`` is [b, l, d], ``empty`` [1, l, d] the empty prompt's encoding; ``images`` are the image
+    tokens [b, n, d] with the prompt and without it.
     """
     scheduler.set_timesteps(steps)
     latents = start
     for time in scheduler.timesteps:
         step = time.to(start.device).expand(len(latents))
         with half_precision(start.device):
-            with_text = predict(unet, latents, step, text, control)
-            without = predict(unet, latents, step, empty.expand_as(text), control)
+            with_text = predict(unet, latents, step, text, control, images[0])
+            without = predict(unet, latents, step, empty.expand_as(text), control, images[1])
         guided = without.float() + guidance * (with_text.float() - without.float())
         latents = scheduler.step(guided, time, latents).prev_sample
     return latents

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,11 @@ def write_checkpoint(
     fixed: dict[str, Any],
     base: Path | None = None,
     shard_size: str = "10GB",
-    few_steps: Path | None = None,
+    files: Mapping[str, Path] | None = None,
 ) -> None:
     """Write a checkpoint folder: ``parts`` (models by folder name) in half precision, ``fixed``
-    (tokenizer, scheduler) and the LoRA ``few_steps`` as they are, and all that is in ``base`` and
-    not among these as links, but for LoRAs.
+    (tokenizer, scheduler) and ``files`` (by their place in the folder) as they are, and what of a
+    model is in ``base`` and not among these as links.
 
     No file of weights is larger than ``shard_size``. The models are converted in place, so pass
     copies of what goes on training. Raises FileNotFoundError where a part is in neither.
@@ -80,9 +81,9 @@ def write_checkpoint(
         _forget_origin(place / "config.json")
     for name, thing in fixed.items():
         thing.save_pretrained(_emptied(folder / name))
-    if few_steps is not None:
-        (folder / FEW_STEPS).parent.mkdir(exist_ok=True)
-        shutil.copy2(few_steps, folder / FEW_STEPS)
+    for name, path in (files or {}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(path, folder / name)
     optional = (*GUIDE_FOLDERS.values(), *EVALUATION_FOLDERS)
     for name in (*MODEL_FOLDERS, *EVALUATION_FOLDERS, "tokenizer", "scheduler"):
         present = name in parts or name in fixed

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNet2DModel
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ..evaluation.estimator import build_estimator
 from ..vae import VAE_CLASSES
@@ -32,6 +32,7 @@ from .export import (
     write_checkpoint,
 )
 from .image import Teaching
+from .image_prompt import ADAPTER, ENCODER, build_image_encoder
 from .loop import LoopConfig
 from .recipe import Recipe, entry, loop_config, model_size, teaching
 from .vocabulary import build_tokenizer
@@ -45,6 +46,7 @@ _CLASSES: dict[str, Any] = {
     **dict.fromkeys(GUIDE_FOLDERS.values(), SparseControlNetModel),
     **dict.fromkeys(EVALUATION_FOLDERS, SparseControlNetModel),
     "evaluation/depth_estimator": UNet2DModel,
+    ENCODER: CLIPVisionModelWithProjection,
 }
 
 
@@ -144,6 +146,8 @@ class Run:
             return architecture.build_unet(size)
         if name == "evaluation/depth_estimator":
             return build_estimator()
+        if name == ENCODER:
+            return build_image_encoder(**self.recipe["image-encoder"])
         if name == "text_encoder":
             return architecture.build_text_encoder(size, self.tokenizer())
         unet = self.part("unet", False).cpu()
@@ -196,7 +200,7 @@ class Run:
 
     def export(self, target: Path, guidance: float | None = None, shard_size: str = "10GB") -> None:
         """Write the checkpoint folder: what was trained, in half precision, and the base's rest."""
-        names = (*MODEL_FOLDERS, *EVALUATION_FOLDERS)
+        names = (*MODEL_FOLDERS, ENCODER, *EVALUATION_FOLDERS)
         trained = [n for n in names if (self.folder / "parts" / n).is_dir()]
         parts = {name: self.part(name) for name in trained}
         if self.find("motion_adapter") is None and self.base is None:
@@ -208,19 +212,14 @@ class Run:
         fixed: dict[str, Any] = {"scheduler": self.scheduler()}
         if self.base is None:
             fixed["tokenizer"] = self.tokenizer()
-        few_steps = self.folder / "parts" / FEW_STEPS
-        if few_steps.is_file():
+        made = {name: self.folder / "parts" / name for name in (FEW_STEPS, ADAPTER)}
+        files = {name: path for name, path in made.items() if path.is_file()}
+        if FEW_STEPS in files:
             taken = entry(self.recipe, "few-steps", "for_steps")
-            about["few_steps"] = {"lora": few_steps.stem, "steps": taken}
-        write_checkpoint(
-            target,
-            about,
-            parts,
-            fixed,
-            self.base,
-            shard_size,
-            few_steps if few_steps.is_file() else None,
-        )
+            about["few_steps"] = {"lora": files[FEW_STEPS].stem, "steps": taken}
+        if ADAPTER in files:
+            about["image_prompt"] = {"encoder": ENCODER, "adapter": ADAPTER}
+        write_checkpoint(target, about, parts, fixed, self.base, shard_size, files)
 
     def _about(self) -> dict[str, Any]:
         size, told = self.size, self.recipe["export"]

@@ -20,6 +20,7 @@ from .estimator import train_estimator, write_lesson
 from .export import FEW_STEPS, GUIDE_FOLDERS
 from .few_steps import Consistency, sample_in_few
 from .image import pixel_condition, skip_motion, start_condition_path, train_image
+from .image_prompt import ADAPTER, ENCODER, train_image_prompt
 from .low_rank import add_lora, motion_attention, whole_model, write_lora
 from .measure import still_figures
 from .recipe import entry
@@ -181,6 +182,25 @@ def stage_motionlora(run: Run) -> None:
     write_lora(model, layers, trained["layers"], run.folder / "motionlora" / f"{name}.safetensors")
 
 
+def stage_image_prompt(run: Run) -> None:
+    """Train an image encoder and an IP-Adapter on stills, the image model frozen."""
+    shares = entry(run.recipe, "image-prompt", "guides")
+    guides = {guide: share for guide, share in shares.items() if run.find(GUIDE_FOLDERS[guide])}
+    data, held_out = run.shards("stills", ("colour", "depth", *guides))
+    encoder = run.part(ENCODER, False)
+    frozen = run.frozen()
+    controls = {}
+    for guide in guides:
+        controls[GUIDE_FOLDERS[guide]] = run.part(GUIDE_FOLDERS[guide]).requires_grad_(False)
+        skip_motion(controls[GUIDE_FOLDERS[guide]])
+    encoder, layers = train_image_prompt(
+        encoder, frozen, controls, data, held_out, run.folder, run.config("image-prompt"),
+        run.teaching("image-prompt", guides),
+    )  # fmt: skip
+    run.keep({ENCODER: encoder})
+    layers.write(run.folder / "parts" / ADAPTER)
+
+
 def stage_few_steps(run: Run) -> None:
     """Distil a LoRA with which the finished video model needs a few steps and no guidance."""
     shares = entry(run.recipe, "few-steps", "guides")
@@ -233,6 +253,7 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "sparsectrl-depth": lambda run: stage_sparsectrl(run, "depth"),
     "sparsectrl-lineart": lambda run: stage_sparsectrl(run, "lineart"),
     "sparsectrl-render": lambda run: stage_sparsectrl(run, "render"),
+    "image-prompt": stage_image_prompt,
     "few-steps": stage_few_steps,
     "motionlora": stage_motionlora,
     "estimator": stage_estimator,
