@@ -84,7 +84,6 @@ def _host(options: argparse.Namespace) -> Host:
 
 
 def _settings(options: argparse.Namespace) -> GenerateSettings:
-    quality = QUALITIES[options.quality]
     return GenerateSettings(
         blend=options.blend,
         out=options.out or Path("out") / options.blend.stem,
@@ -97,9 +96,8 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         takes=options.takes,
         frames=options.frames,
         steps=options.steps,
-        steps_factor=quality.steps,
-        guidance_factor=quality.guidance,
-        passes=Passes(options.schedule or quality.schedule, options.upscale),
+        quality=QUALITIES[options.quality],
+        passes=Passes(options.schedule, options.upscale),
         guidance=options.guidance,
         strength=options.strength,
         range=options.range,
@@ -133,7 +131,8 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         pictures=OwnPictures(
             reference=Path(options.reference[0]) if options.reference else None,
             scale=options.reference[1] if options.reference else 1.0,
-            first=options.first_picture,
+            share=not options.first_picture_alone,
+            **options.first_picture,
         ),
     )
 
@@ -151,7 +150,8 @@ def _run(work: Generation | Replay, options: argparse.Namespace) -> int:
     cancel_on_signals(work)
     with display(options.quiet) as bars:
         outcome = work.run(bars.on_event)
-    for sentence in _sentences(outcome):
+    notes = [note for take in outcome.takes for note in take.get("notes", [])]
+    for sentence in [*_sentences(outcome), *dict.fromkeys(notes)]:
         print(sentence, file=sys.stderr)
     if options.json:
         json.dump(_summary(outcome), sys.stdout, indent=1)

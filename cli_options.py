@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .blender_addon.link.quality import read_qualities
@@ -247,13 +248,20 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
         "--reference",
         type=_scaled,
         metavar="IMAGE[@SCALE]",
-        help="a PNG or JPEG to look at beside the prompt, at 0 to 2 (default: 1)",
+        help="a picture to look at beside the prompt, at 0 to 2 (default: 1)",
     )
     add(
         "--first-picture",
-        type=Path,
-        metavar="IMAGE",
-        help="a PNG that becomes the first frame, and whose look all frames share",
+        type=_first_picture,
+        default={},
+        metavar="IMAGE|generate[:SEED]",
+        help="a picture that becomes the first frame, and whose look all frames share; generate: "
+        "made by the model without its motion, from the take's seed or one of its own",
+    )
+    add(
+        "--first-picture-alone",
+        action="store_true",
+        help="let the other frames not share the first picture's look",
     )
     add(
         "--lora",
@@ -264,6 +272,14 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
         help="a LoRA in the folder loras/ beside the model, at -2 to 2 (default: 1); may be "
         "repeated",
     )
+
+
+def _first_picture(text: str) -> dict[str, Any]:
+    """What ``OwnPictures`` is told of the first picture."""
+    word, colon, seed = text.partition(":")
+    if word != "generate" or (colon and not seed.isdecimal()):
+        return {"first": Path(text)}
+    return {"generate": True, "first_seed": int(seed) if colon else None}
 
 
 def _scaled(text: str) -> tuple[str, float]:

@@ -10,9 +10,10 @@ folder, as "base" (a single-file Stable Diffusion checkpoint, for unet/, vae/ an
 layers) and by the names that "guides" gives control encoders. "scales" may weaken "adapter" and
 "motion" (both 1).
 
-Parts that may be added or left out: "image_guides" gives guides an image ControlNet's folder
-beside, or in place of, their SparseCtrl encoder; "image_prompt" names the folder of an image
-encoder and the IP-Adapter file (its suffix may be left out). What is not there is not offered.
+Parts that may be added or left out: "image_guides" gives guides an image ControlNet, a folder or a
+published file, beside or in place of their SparseCtrl encoder; "image_prompt" names the folder of
+an image encoder and the IP-Adapter file. Suffixes may be left out, and what is not there is not
+offered.
 """
 
 import hashlib
@@ -45,8 +46,9 @@ class CheckpointInfo:
     """What animatic.json says. ``guides`` maps a guide to the folder of its control encoder and
     holds only those that are there; ``lineart_width`` is in pixels at the native size. ``files``
     maps parts to published files in the folder; ``scales`` has "adapter" and "motion", 0 to 2.
-    ``image_guides`` maps guides to the folders of image ControlNets that are there;
-    ``image_prompt`` has the paths of "encoder" and "adapter", or nothing.
+    ``image_guides`` maps guides to the folders or files of image ControlNets that are there;
+    ``image_prompt`` has the paths of "encoder" and "adapter", or nothing; ``few_steps`` the name
+    of a "lora" and the "steps" that it is for, or nothing.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class CheckpointInfo:
     scales: dict[str, float] = field(default_factory=lambda: dict(_SCALES))
     image_guides: dict[str, str] = field(default_factory=dict)
     image_prompt: dict[str, Path] = field(default_factory=dict)
+    few_steps: dict[str, Any] = field(default_factory=dict)
 
     @property
     def encoders(self) -> dict[str, list[str]]:
@@ -114,6 +117,8 @@ def read_info(folder: Path) -> CheckpointInfo:
         scales = _SCALES | {part: float(s) for part, s in stored.get("scales", {}).items()}
         image_guides = dict(stored.get("image_guides", {}))
         image_prompt = dict(stored.get("image_prompt", {}))
+        told = stored.get("few_steps")
+        few_steps = {"lora": str(told["lora"]), "steps": int(told["steps"])} if told else {}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(
             f"{path} lacks or mistakes an entry ({error}); expected name, native (width, height, "
@@ -131,8 +136,13 @@ def read_info(folder: Path) -> CheckpointInfo:
     return replace(
         info,
         guides={g: part for g, part in declared.items() if info.path(part).exists()},
-        image_guides={g: part for g, part in image_guides.items() if (folder / part).exists()},
+        image_guides={
+            guide: found.name
+            for guide, part in image_guides.items()
+            if (found := _with_suffix(folder / part)) is not None
+        },
         image_prompt=_image_prompt(path, image_prompt),
+        few_steps=few_steps,
     )
 
 
@@ -147,9 +157,16 @@ def _image_prompt(card: Path, declared: dict[str, Any]) -> dict[str, Path]:
             f"each a plain path in the checkpoint's folder. {_AGAIN}"
         )
     encoder, adapter = (card.parent / str(declared[part]) for part in ("encoder", "adapter"))
-    files = [adapter.with_name(adapter.name + end) for end in ("", ".safetensors", *_PICKLES)]
-    found = next((file for file in files if file.is_file()), None)
-    return {"encoder": encoder, "adapter": found} if found and encoder.is_dir() else {}
+    found = _with_suffix(adapter)
+    if found is None or not found.is_file() or not encoder.is_dir():
+        return {}
+    return {"encoder": encoder, "adapter": found}
+
+
+def _with_suffix(part: Path) -> Path | None:
+    """``part``, or the weight file whose suffix it lacks, where there is one of them."""
+    names = [part, *(part.with_name(part.name + end) for end in (".safetensors", *_PICKLES))]
+    return next((path for path in names if path.exists()), None)
 
 
 def _check_files(
@@ -174,7 +191,8 @@ def describe(checkpoint_dir: Path) -> dict[str, Any]:
 
     {"name", "sha256", "native": {width, height, frames, fps}, "guides": [...], "encoders":
     {guide: ["sparse", "image"]}, "image_prompt": whether it takes one, "loras": [names],
-    "defaults": {steps, guidance}, "lineart_width"}. Raises EngineError with a sentence.
+    "few_steps": {lora, steps} or {}, "defaults": {steps, guidance}, "lineart_width"}. Raises
+    EngineError with a sentence.
     """
     info = read_info(Path(checkpoint_dir))
     return {
@@ -185,6 +203,7 @@ def describe(checkpoint_dir: Path) -> dict[str, Any]:
         "encoders": info.encoders,
         "image_prompt": bool(info.image_prompt),
         "loras": sorted({path.stem for path in lora_files(info.folder)}),
+        "few_steps": info.few_steps,
         "defaults": info.defaults,
         "lineart_width": info.lineart_width,
     }

@@ -8,8 +8,6 @@ also Gen-1's content from a picture. The weights are taken in by huggingface/dif
 ``loaders/unet.py``, and computed by its ``IPAdapterAttnProcessor2_0``.
 """
 
-import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ import torch
 from diffusers import UNetMotionModel
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import ImageProjection, IPAdapterPlusImageProjection
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
@@ -28,9 +26,6 @@ from .errors import EngineError
 from .model_folder import load_model
 from .original_files import IMAGE_PROMPT, read_kind
 
-LONGEST_SIDE = 4096
-# Eight bits a channel, as Pillow names the modes.
-_MODES = ("RGB", "RGBA", "L", "LA", "P")
 _WHAT = "an IP-Adapter for Stable Diffusion 1"
 
 
@@ -150,38 +145,6 @@ def load_image_prompt(paths: Mapping[str, Path], unet: UNetMotionModel, plan: Pl
     for model in (projection, *processors.values()):
         nn.Module.to(model, plan.torch_device, plan.torch_dtype).eval()
     return ImagePrompt(encoder, projection, processors)
-
-
-def read_reference(sha256: str, pictures: Mapping[str, Path]) -> Image.Image:
-    """The reference picture with this content, in RGB: PNG or JPEG, 8 bits, up to 4096 pixels.
-
-    Raises EngineError that says what is wrong with it.
-    """
-    path = pictures.get(sha256)
-    if path is None or not path.is_file():
-        raise EngineError(
-            f"The reference picture {sha256[:12]} is missing. Send it again with the request."
-        )
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise EngineError(
-            f"{path} is not the reference picture that the request names: its content has changed "
-            "or is cut short. Choose the picture again."
-        )
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as picture:
-            if picture.mode not in _MODES or max(picture.size) > LONGEST_SIDE:
-                raise EngineError(
-                    f"The reference picture is {picture.width}x{picture.height} pixels of the kind "
-                    f"{picture.mode}; expected gray or RGB of 8 bits and up to {LONGEST_SIDE} "
-                    "pixels a side. Save it anew as such."
-                )
-            # Cameras note in the file how they were held.
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise EngineError(
-            f"The reference picture cannot be read ({error}); expected PNG or JPEG. Save it anew."
-        ) from error
 
 
 def _misfit(path: Path, why: str) -> EngineError:

@@ -1,4 +1,4 @@
-"""Published files to diffusers' models: Stable Diffusion 1, AnimateDiff and SparseCtrl.
+"""Published files to diffusers' models: Stable Diffusion 1, AnimateDiff, SparseCtrl, ControlNet.
 
 These files hold weights alone, so each model's configuration is read from their names and shapes.
 What shapes cannot tell is as published: 8 attention heads, groups of 32 channels.
@@ -15,6 +15,7 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     MotionAdapter,
     SparseControlNetModel,
@@ -22,6 +23,7 @@ from diffusers import (
 )
 from diffusers.loaders.single_file_utils import (
     convert_animatediff_checkpoint_to_diffusers,
+    convert_controlnet_checkpoint,
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
@@ -30,7 +32,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .errors import EngineError
-from .original_files import BASE, CONTROL, MOTION, Weights, read_kind
+from .original_files import BASE, CONTROL, IMAGE_CONTROL, MOTION, Weights, read_kind
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
@@ -82,12 +84,8 @@ def load_control(
         simplified = f"{embedding}.weight" in weights
         # Condition and mask come in side by side: see SparseCtrl, section 3.2.
         entry = weights[f"{embedding}.weight" if simplified else f"{embedding}.conv_in.weight"]
-        if simplified:
-            pyramid: tuple[int, ...] = (16, 32, 96, 256)  # not built, and so never looked at
-        else:
-            last = weights[f"{embedding}.conv_out.weight"].shape[1]
-            pyramid = _each(weights, embedding + ".blocks.{}.weight", lambda w: w.shape[1])[::2]
-            pyramid = (*pyramid, last)
+        # Where it is not built it is never looked at.
+        pyramid = (16, 32, 96, 256) if simplified else _pyramid(weights)
         return _encoder(weights, "Motion") | {
             "attention_head_dim": heads,  # the number of heads, whatever it is called
             "conditioning_channels": entry.shape[1] - 1,
@@ -99,6 +97,31 @@ def load_control(
         }
 
     return _build(SparseControlNetModel, configuration, weights, path, what, dtype)
+
+
+def load_image_control(
+    path: Path, dtype: torch.dtype, heads: int | tuple[int, ...] = HEADS
+) -> ControlNetModel:
+    """An image ControlNet from a single file, named as published (``control_v11f1p_sd15_depth``) or
+    as in diffusers. ``heads`` as for ``load_control``.
+
+    Raises EngineError that names the file where it is something else or not whole.
+    """
+    what = "an image ControlNet for Stable Diffusion 1"
+    given = read_kind(path, IMAGE_CONTROL, what)
+    layers = _layers(given, "control_model.input_blocks.") or _layers(given, "input_blocks.") or 2
+    converted = convert_controlnet_checkpoint(given, {"layers_per_block": layers})
+    # It puts None where a weight is missing.
+    weights = {name: weight for name, weight in converted.items() if weight is not None}
+
+    def configuration() -> dict[str, Any]:
+        return _encoder(weights, "2D") | {
+            "attention_head_dim": heads,  # the number of heads, whatever it is called
+            "conditioning_channels": weights["controlnet_cond_embedding.conv_in.weight"].shape[1],
+            "conditioning_embedding_out_channels": _pyramid(weights),
+        }
+
+    return _build(ControlNetModel, configuration, weights, path, what, dtype)
 
 
 def load_base(
@@ -150,14 +173,7 @@ def published_schedule() -> DDIMScheduler:
 
 
 def _base_unet(weights: Weights, path: Path, dtype: torch.dtype) -> UNet2DConditionModel:
-    prefix = "model.diffusion_model.input_blocks."
-    # Blocks are numbered through; a downsampler ends each level but the last.
-    ends = [
-        int(name[len(prefix) :].split(".")[0])
-        for name in weights
-        if re.fullmatch(re.escape(prefix) + r"\d+\.0\.op\.weight", name)
-    ]
-    layers = min(ends, default=3) - 1
+    layers = _layers(weights, "model.diffusion_model.input_blocks.") or 2
     return image_unet(
         convert_ldm_unet_checkpoint(weights, {"layers_per_block": layers}), path, dtype
     )
@@ -228,6 +244,24 @@ def _encoder(weights: Mapping[str, torch.Tensor], kind: str) -> dict[str, Any]:
         ),
         "cross_attention_dim": weights[f"mid_block.{key}"].shape[1],
     }
+
+
+def _layers(weights: Mapping[str, torch.Tensor], prefix: str) -> int | None:
+    """Layers of a level in the published naming; None where that cannot be told."""
+    # Blocks are numbered through; a downsampler ends each level but the last.
+    ends = [
+        int(name[len(prefix) :].split(".")[0])
+        for name in weights
+        if re.fullmatch(re.escape(prefix) + r"\d+\.0\.op\.weight", name)
+    ]
+    return min(ends) - 1 if ends else None
+
+
+def _pyramid(weights: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
+    """Widths of the levels that shrink a guide's pixels to the latents' size."""
+    embedding = "controlnet_cond_embedding"
+    widths = _each(weights, embedding + ".blocks.{}.weight", lambda w: w.shape[1])[::2]
+    return (*widths, weights[f"{embedding}.conv_out.weight"].shape[1])
 
 
 def _positions(weights: Mapping[str, torch.Tensor]) -> int:

@@ -22,6 +22,7 @@ BASE = "a Stable Diffusion 1 checkpoint"
 MOTION = "AnimateDiff motion modules"
 CONTROL = "a SparseCtrl encoder"
 LORA = "a LoRA"
+IMAGE_CONTROL = "a ControlNet"
 IMAGE_PROMPT = "an IP-Adapter"
 MOTION_LORA = "a MotionLoRA"
 
@@ -38,9 +39,10 @@ _SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("image_proj.",), IMAGE_PROMPT),
     (("emb_params",), "a textual inversion"),
     (("string_to_param",), "a textual inversion"),
-    (("control_model.",), "a ControlNet"),
+    (("control_model.",), IMAGE_CONTROL),
+    (("input_hint_block.",), IMAGE_CONTROL),
     (("controlnet_cond_embedding.", "motion_modules."), CONTROL),
-    (("controlnet_cond_embedding.",), "a ControlNet"),
+    (("controlnet_cond_embedding.",), IMAGE_CONTROL),
     (("conditioner.embedders.",), "a Stable Diffusion XL checkpoint"),
     (("cond_stage_model.model.",), "a Stable Diffusion 2 checkpoint"),
     (("model.diffusion_model.input_blocks.0.0.weight",), BASE),

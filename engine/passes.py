@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 import torch
 from diffusers import ControlNetModel, SparseControlNetModel
 
-from .conditions import Condition, build_condition, read_guide
-from .first_frame import Renoised
+from .conditions import Condition, build_condition
+from .first_frame import Recorded, Renoised, Trajectory, generated
 from .parts import Parts
+from .pictures import fitted, read_picture
 from .residuals import ControlBranch, ResidualCache
 from .sampling import Denoiser, noise_of, step_count, steps_in, steps_of
 from .schedules import scheduler_for
@@ -29,8 +30,8 @@ Encoder: TypeAlias = SparseControlNetModel | ControlNetModel
 class Pass:
     """One size at which the clip is denoised.
 
-    ``size`` is (height, width) in latent pixels; ``picture`` the chosen first frame's latent
-    [C, h, w] float32; ``share`` of the steps are made, all of them where it is 1.
+    ``size`` is (height, width) in latent pixels; ``picture`` the latent of a first frame that is
+    given, [C, h, w] float32; ``share`` of the steps are made, all of them where it is 1.
     """
 
     size: tuple[int, int]
@@ -45,7 +46,8 @@ class TakeMaker:
 
     ``text`` is what ``encode_request`` gives, ``image`` a reference picture's tokens; ``identity``
     stands for all that residuals depend on beside conditions and sizes; ``on_control(done, of)``
-    counts conditions. Raises EngineError for guides that cannot be used.
+    counts conditions. ``notes`` are sentences that the artist should read. Raises EngineError for
+    guides and pictures that cannot be used.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class TakeMaker:
             sizes.append((*larger, upscale.share))
         self._of_controls = len(sizes) * len(request["controls"])
         self._on_control = on_control
+        self.notes: list[str] = []
         self.passes = [self._pass(k, *size) for k, size in enumerate(sizes)]
         cache.keep_only([owner for each in self.passes for owner in each.branch.owners])
         self._scheduler = scheduler_for(sampling.get("schedule"), parts.scheduler)
@@ -100,15 +103,24 @@ class TakeMaker:
         """Gives the clip as it looks after each step; returns its latents [1, C, F, h, w]."""
         parts, sampling, clip = self._parts, self._request["sampling"], self._request["clip"]
         context = Context.asked(sampling)
-        generator = torch.Generator().manual_seed(seed)
+        generator, painting = torch.Generator().manual_seed(seed), torch.Generator()
+        # The picture is what a clip of one frame with its seed begins with.
+        painting.manual_seed(sampling.get("first_frame", {}).get("seed", seed))
         latents: torch.Tensor | None = None
         for each in self.passes:
             shape = (1, parts.unet.config.in_channels, clip["frames"], *each.size)
             noise = noise_of(generator, shape, parts.plan.torch_device)
+            clean = None if latents is None else enlarge(latents, *each.size)
             if context is not None and sampling.get("noise") == "free":
                 noise = free_noise(noise, context, generator)
             denoiser = self._denoiser(each.branch)
-            way = None if each.picture is None else Renoised(each.picture, noise[0, :, 0])
+            way: Trajectory | None = None
+            if generated(sampling):
+                canvas = noise_of(painting, (*shape[:2], 1, *each.size), parts.plan.torch_device)
+                begun = None if clean is None else clean[:, :, :1]
+                way = Recorded(denoiser.picture, canvas, painting, begun)
+            elif each.picture is not None:
+                way = Renoised(each.picture, noise[0, :, 0])
             latents = yield from steps_of(
                 denoiser
                 if context is None
@@ -118,7 +130,7 @@ class TakeMaker:
                 sampling["steps"],
                 generator,
                 way,
-                None if latents is None else enlarge(latents, *each.size),
+                clean,
                 each.share,
             )
         assert latents is not None
@@ -159,9 +171,12 @@ class TakeMaker:
             self._request["clip"],
             self._parts.plan,
         )
-        if first is None:
+        if first is None or generated(self._request["sampling"]):
             return None
-        picture = read_guide("render", first["sha256"], self._guides, clip["width"], clip["height"])
+        given = read_picture(first["sha256"], self._guides, "first picture")
+        picture, note = fitted(given, clip["width"], clip["height"], "first picture")
+        if note is not None and note not in self.notes:
+            self.notes.append(note)
         picture = enlarge_guide(picture, "render", height, width)
         picture = picture.to(plan.torch_device, plan.torch_dtype)
         return encode(self._parts.vae, picture[None])[0].float()

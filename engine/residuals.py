@@ -137,13 +137,15 @@ class ControlBranch:
         share: float = 0.0,
         window: Window | None = None,
         latents: torch.Tensor | None = None,
+        frame: int | None = None,
     ) -> Residuals | None:
         """Residuals for these guidance halves at timestep ``t``; None where nothing controls.
 
         ``share``, 0 to 1, is how much of the schedule is done: each control has its part of it.
         Only the frames of ``window``, where one is given, are computed, as a clip of their own.
         ``latents`` [1, C, F, h, w], those frames as the UNet gets them, are what image encoders
-        see; without such an encoder they may be left out.
+        see; without such an encoder they may be left out. For one ``frame`` of the clip, as a
+        picture, they are that frame's alone, and sparse encoders' what they make of the clip there.
         """
         total: Residuals | None = None
         started = time.perf_counter()
@@ -158,6 +160,9 @@ class ControlBranch:
                 moment = (*moment, condition.key, window if text.ndim == 4 else None)
             if isinstance(encoder, ControlNetModel):
                 assert latents is not None, "an image encoder was given no latents"
+                if frame is not None:
+                    condition = window_condition(condition, (frame,))
+                    text = window_text(text, (frame,))
                 total = _sum(total, image_residuals(encoder, condition, latents, t, text))
                 continue
 
@@ -169,6 +174,8 @@ class ControlBranch:
                 return self._run(encoder, condition, t, text)
 
             made = _scaled(self._cache.get(owner, moment, compute), condition.strengths)
+            if frame is not None:
+                made = tuple(each.unflatten(0, (len(text), -1))[:, frame] for each in made)
             total = _sum(total, made)
         synchronise(self._text.device)
         self.seconds += time.perf_counter() - started

@@ -30,10 +30,10 @@ from .device import (
     version_note,
 )
 from .errors import Cancelled, EngineError
-from .first_frame import first_frame_shared
-from .image_prompt import read_reference
+from .first_frame import first_frame_shared, generated
 from .parts import Parts, load_parts
 from .passes import TakeMaker
+from .pictures import read_picture
 from .request import check_optional_parts, check_request
 from .residuals import ResidualCache
 from .sampling import cancel_check
@@ -256,7 +256,7 @@ class Engine:
                 latents, batch = order.latents[index], plan.decode_batch
                 frames = decode(parts, latents, batch, order.check, decoded)
                 seconds["decode"], order.stage = time.perf_counter() - clock, "sampling"
-                notes = [*_notes(parts, request, order.plan), *order.notes]
+                notes = [*_notes(parts, request, order.plan), *maker.notes, *order.notes]
                 take = Take(frames, stored, seconds, notes)
                 del order.latents[index]
                 order.made = index + 1
@@ -280,7 +280,7 @@ class Engine:
         text = encode_request(parts, request)
         image, reference = None, request.get("image_prompt")
         if reference is not None and reference["scale"] > 0:
-            picture = read_reference(reference["sha256"], order.guides)
+            picture = read_picture(reference["sha256"], order.guides, "reference picture")
             image = parts.image_prompt().tokens(picture, len(text))
             changed.enter_context(parts.image_prompt().applied(parts.unet, reference["scale"]))
         attention = TemporalAttention.asked(request["sampling"])
@@ -336,7 +336,9 @@ class Engine:
                 order.on_event({"type": "preview", "jpeg": jpeg, "step": done[k], "take": k})
             order.check()
 
-        with self._cache.lockstep() if len(left) > 1 else nullcontext():
+        # A picture that is made beside the clip asks for each step's residuals once more.
+        twice = len(left) > 1 or generated(order.request["sampling"])
+        with self._cache.lockstep() if twice else nullcontext():
             seen = next(runs[first])
             # What one step's residuals take tells whether all of them find room.
             together = len(left) > 1 and (

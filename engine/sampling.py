@@ -1,7 +1,6 @@
 """The sampling loop: from noise to the latents of a clip."""
 
 import copy
-import inspect
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, UNetMotionModel
 
 from .errors import Cancelled
-from .first_frame import Trajectory, with_first
+from .first_frame import Trajectory, each_by_itself, first_latents, stepper, with_first
 from .image_prompt import text_and_image
 from .motion import FrameNormMotionModule, set_motion_scale
 from .residuals import ControlBranch, Residuals
@@ -66,15 +65,34 @@ class Denoiser:
 
         With ``window`` the latents are those frames of the clip, and so are control and texts.
         """
-        predicted = self.halves(latents, t, window)
-        first = predicted[:1]
-        start = first
+        predicted, residuals = self._halves(latents, t, window)
+        start = first = predicted[:1]
         if self._temporal != 1:
-            image = self.frames_alone(latents, t, window)
+            image = self.frames_alone(latents, t, residuals, window)
             start = image + self._temporal * (first - image)
+        return self._guided(predicted, start)
+
+    def picture(self, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The image model's guided output for a picture ``latents`` [1, C, 1, h, w], likewise.
+
+        It gets the text and the control of the clip's frame 0.
+        """
+        halves = []
+        for part in self._parts():
+            self._check()
+            residuals = self._control.at(t, part, self.share, None, latents, frame=0)
+            self._check()
+            text = window_text(self._text[part], (0,))
+            image = None if self._image is None else self._image[part]
+            with _without_motion(self._unet), each_by_itself(self._unet):
+                halves.append(self._run(latents, t, text, residuals, image))
+        predicted = torch.cat(halves)
+        return self._guided(predicted, predicted[:1])
+
+    def _guided(self, predicted: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         if len(predicted) == 1:
             return start
-        return start + self._guidance * (predicted[1:] - first)
+        return start + self._guidance * (predicted[1:] - predicted[:1])
 
     def halves(
         self, latents: torch.Tensor, t: torch.Tensor, window: Window | None = None
@@ -83,31 +101,40 @@ class Denoiser:
 
         Both halves of guidance get the control, each with its own text, as in the reference.
         """
-        halves = []
-        for start in range(0, len(self._text), self._batch):
-            part = slice(start, min(start + self._batch, len(self._text)))
+        return self._halves(latents, t, window)[0]
+
+    def _halves(
+        self, latents: torch.Tensor, t: torch.Tensor, window: Window | None
+    ) -> tuple[torch.Tensor, Residuals | None]:
+        """What ``halves`` says, and the first half's residuals where the image model needs them."""
+        halves, first, frames = [], None, latents.shape[2]
+        for part in self._parts():
             self._check()
             residuals = self._control.at(t, part, self.share, window, latents)
             self._check()
+            if not halves and self._temporal != 1 and residuals is not None:
+                first = tuple(residual[:frames] for residual in residuals)
             text = self._text[part] if window is None else window_text(self._text[part], window)
             image = None if self._image is None else self._image[part]
             halves.append(self._run(latents, t, text, residuals, image))
-        return torch.cat(halves)
+        return torch.cat(halves), first
+
+    def _parts(self) -> list[slice]:
+        """The halves that go through the models at once."""
+        of = len(self._text)
+        return [slice(k, min(k + self._batch, of)) for k in range(0, of, self._batch)]
 
     def frames_alone(
-        self, latents: torch.Tensor, t: torch.Tensor, window: Window | None = None
+        self,
+        latents: torch.Tensor,
+        t: torch.Tensor,
+        residuals: Residuals | None = None,
+        window: Window | None = None,
     ) -> torch.Tensor:
         """The image model's output for the first text, [1, C, F, h, w].
 
-        It gets the same control as the video model: the structure is Gen-1's s, in both terms.
+        It gets the video model's ``residuals``: the structure is Gen-1's s, in both terms.
         """
-        frames = latents.shape[2]
-        self._check()
-        # Asked for as ``halves`` does, so that what is kept serves both.
-        part = slice(0, min(len(self._text), self._batch))
-        residuals = self._control.at(t, part, self.share, window, latents)
-        if residuals is not None:
-            residuals = tuple(residual[:frames] for residual in residuals)
         self._check()
         text = self._text[:1] if window is None else window_text(self._text[:1], window)
         image = None if self._image is None else self._image[:1]
@@ -166,28 +193,22 @@ def steps_of(
     scheduler = copy.deepcopy(scheduler)
     # The steps stay on the CPU: reading them from a graphics card would wait for it each time.
     scheduler.set_timesteps(steps)
-    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    extra = {"generator": generator} if takes_generator else {}
-    times = scheduler.timesteps
-    known = [] if first is None else first(scheduler)
-    if clean is None:
-        latents = noise * scheduler.init_noise_sigma
-    else:
-        begin = len(times) - steps_in(share, len(times))
-        times, known = times[begin:], known[begin:]
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(begin)
-        latents = scheduler.add_noise(clean, noise, times[:1])
+    step = stepper(scheduler, generator)
     of = len(scheduler.timesteps)
-    for done, t in enumerate(times):
-        denoiser.share = (of - len(times) + done) / of
-        if known:
-            latents = with_first(latents, known[done])
+    begin = 0 if clean is None else of - steps_in(share, of)
+    known = None if first is None else first(scheduler, begin)
+    latents = first_latents(scheduler, noise, clean, begin)
+    if known is not None:
+        latents = with_first(latents, next(known))
+    for done, t in enumerate(scheduler.timesteps[begin:], start=begin):
+        denoiser.share = done / of
         predicted = denoiser(scheduler.scale_model_input(latents, t), t)
-        stepped = scheduler.step(predicted, t, latents, **extra)
+        stepped = step(predicted, t, latents)
         latents = stepped.prev_sample
+        if known is not None:
+            latents = with_first(latents, next(known))
         yield _finished(scheduler, stepped, latents)
-    return with_first(latents, known[-1]) if known else latents
+    return latents
 
 
 def step_count(scheduler: SchedulerMixin, steps: int) -> int:

@@ -24,8 +24,8 @@ from .worker_process import WorkerDied
 MAX_BLOB = 64 << 20
 MAX_REQUEST = 4 << 20
 HEARTBEAT_SECONDS = 2.0
-# Guides and first pictures are PNG; a reference picture may be JPEG too.
-PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+# Guides are PNG; the artist's own pictures may be JPEG, WebP, TIFF (of two kinds) or BMP too.
+PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 
 
 class Listeners:
@@ -226,7 +226,9 @@ async def _receive_picture(request: Request, writer: BlobWriter) -> None:
     except ClientDisconnect as error:
         raise HTTPException(400, "The upload broke off.") from error
     if not head.startswith(PICTURES):
-        raise HTTPException(422, "The guide is not a PNG file, nor a reference picture in JPEG.")
+        raise HTTPException(
+            422, "The picture is not a PNG file (as guides are), nor JPEG, WebP, TIFF or BMP."
+        )
 
 
 async def _event_stream(

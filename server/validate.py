@@ -81,11 +81,11 @@ def check_request(request: Any) -> None:
 
 
 def guide_hashes(request: Mapping[str, Any]) -> set[str]:
-    """The content hashes of all pictures that a checked request names: guides, a first picture and
-    a reference picture.
+    """The content hashes of all pictures that a checked request names: guides, a first picture
+    unless it is to be generated, and a reference picture.
     """
     named = [keyframe for control in request["controls"] for keyframe in control["keyframes"]]
-    if "first_frame" in request["sampling"]:
+    if "sha256" in request["sampling"].get("first_frame", {}):
         named.append(request["sampling"]["first_frame"])
     if "image_prompt" in request:
         named.append(request["image_prompt"])

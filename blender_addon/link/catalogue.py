@@ -17,13 +17,22 @@ LORA_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
+class FewSteps:
+    """A LoRA with which a model needs so many steps, and no guidance."""
+
+    lora: str
+    steps: int
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint folder and what its card promises.
 
     ``native`` is the side in pixels of the square picture it was trained on, ``frames`` and ``fps``
     its clip, ``guides`` the guides it has an encoder for and ``encoders`` the kinds of each, usual
     one first (see the request's schema), ``lineart_width`` the width in pixels of the lines it was
-    trained on; ``image_prompt`` says whether it takes reference pictures.
+    trained on; ``image_prompt`` says whether it takes reference pictures, ``few_steps`` is what it
+    has for few steps.
     """
 
     folder: Path
@@ -37,6 +46,7 @@ class Checkpoint:
     lineart_width: float
     encoders: dict[str, tuple[str, ...]] = field(default_factory=dict)
     image_prompt: bool = False
+    few_steps: FewSteps | None = None
 
 
 def find_checkpoint(model: str, folders: list[Path]) -> Checkpoint:
@@ -90,6 +100,7 @@ def _read_card(folder: Path) -> Checkpoint:
             lineart_width=float(card["lineart_width"]),
             encoders=encoders,
             image_prompt=_takes_pictures(folder, card),
+            few_steps=read_few_steps(card),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AnimaticError(
@@ -106,6 +117,12 @@ def _encoders(folder: Path, card: dict) -> dict[str, tuple[str, ...]]:
             kinds[guide] = (*kinds.get(guide, ()), "image")
     # In the order of the engine.
     return {guide: kinds[guide] for guide in ("depth", "lineart", "render") if guide in kinds}
+
+
+def read_few_steps(card: dict) -> FewSteps | None:
+    """What a card, or an engine's description of it, says of few steps."""
+    told = card.get("few_steps")
+    return FewSteps(str(told["lora"]), int(told["steps"])) if told else None
 
 
 def _takes_pictures(folder: Path, card: dict) -> bool:

@@ -7,7 +7,7 @@ in a background Blender that opens the file and never saves over it.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import AnimaticError
@@ -23,6 +23,7 @@ from .engine_process import EngineProcess
 from .in_between import add_in_between
 from .job import run_job
 from .progress import OnEvent, Progress
+from .quality import STANDARD, Level, Quality, level_for, needs_guidance
 from .remote import LocalEngine, RemoteEngine
 
 
@@ -34,7 +35,7 @@ class GenerateSettings:
     ``strength`` 0 to 2, ``guidance`` 1 to 30, ``keyframes`` as the command line spells them (with
     strengths of their own). ``near`` and ``far`` are scene units, ``crease`` degrees between faces,
     ``lines_of`` a collection's name: of the guides. ``in_between`` asks for a picture for every
-    scene frame. The factors are those of a quality level, on what the card says.
+    scene frame.
     """
 
     blend: Path
@@ -63,34 +64,22 @@ class GenerateSettings:
     write_blend: bool = True
     force: bool = False
     enable_autoexec: bool = False
-    steps_factor: float = 1.0
-    guidance_factor: float = 1.0
+    quality: Quality = STANDARD
     long_clip: LongClip = field(default_factory=LongClip)
     steering: Steering = field(default_factory=Steering)
     passes: Passes = field(default_factory=Passes)
     pictures: OwnPictures = field(default_factory=OwnPictures)
 
-    def steps_for(self, checkpoint: Checkpoint) -> int:
-        """The number of sampling steps with ``checkpoint``."""
-        return (
-            self.steps if self.steps is not None else quality_steps(checkpoint, self.steps_factor)
+    def level(self, checkpoint: Checkpoint) -> Level:
+        """Steps, guidance, schedule and LoRAs with ``checkpoint``."""
+        return level_for(
+            self.quality,
+            checkpoint,
+            steps=self.steps,
+            guidance=self.guidance,
+            schedule=self.passes.schedule,
+            guided=needs_guidance(self.negative_prompt, self.steering.temporal),
         )
-
-    def guidance_for(self, checkpoint: Checkpoint) -> float:
-        """The guidance with ``checkpoint``."""
-        if self.guidance is not None:
-            return self.guidance
-        return quality_guidance(checkpoint, self.guidance_factor)
-
-
-def quality_steps(checkpoint: Checkpoint, factor: float) -> int:
-    """The steps of the model's card times the ``factor`` of a quality level, at least 1."""
-    return max(1, round(checkpoint.steps * factor))
-
-
-def quality_guidance(checkpoint: Checkpoint, factor: float) -> float:
-    """The guidance of the model's card times the ``factor`` of a quality level, at least 1."""
-    return max(1.0, checkpoint.guidance * factor)
 
 
 @dataclass(frozen=True)
@@ -113,13 +102,17 @@ class Host:
 
 @dataclass
 class Outcome:
-    """What a run made: ``out`` the folder, ``shot`` the result of the guides task."""
+    """What a run made: ``out`` the folder, ``shot`` the result of the guides task.
+
+    ``notes`` are sentences about what is missing of it.
+    """
 
     out: Path
     shot: dict | None = None
     takes: list[dict] = field(default_factory=list)
     request: dict | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def frames(self) -> list[list[Path]]:
         """What a strip shows of each take: one frame per clip frame, or per scene frame."""
@@ -174,27 +167,26 @@ class Generation:
             with progress.phase("engine"):
                 client = engine.client()
                 content = client.model(checkpoint.name)["sha256"]
+            level = settings.level(checkpoint)
+            steering = replace(settings.steering, loras=(*settings.steering.loras, *level.loras))
             request = build_request(
                 shot,
                 prompt=settings.prompt,
                 negative_prompt=settings.negative_prompt,
                 checkpoint={"name": checkpoint.name, "sha256": content},
                 seeds=seeds_for(settings.seed, settings.takes),
-                steps=settings.steps_for(checkpoint),
-                guidance=settings.guidance_for(checkpoint),
+                steps=level.steps,
+                guidance=level.guidance,
                 strength=settings.strength,
                 strengths=dict(parse_keyframes(settings.keyframes).strengths),
-                steering=settings.steering,
-                lora_hashes={
-                    name: find_lora(checkpoint, name) for name, _ in settings.steering.loras
-                },
+                steering=steering,
+                lora_hashes={name: find_lora(checkpoint, name) for name, _ in steering.loras},
             )
-            clip = request["clip"]
-            own = settings.pictures.place(folder.staging / "guides", clip["width"], clip["height"])
+            own = settings.pictures.place(folder.staging / "guides")
             request |= own.request
             request["sampling"] |= own.sampling
             request["sampling"] |= settings.long_clip.sampling(checkpoint.frames)
-            request["sampling"] |= settings.passes.sampling()
+            request["sampling"] |= replace(settings.passes, schedule=level.schedule).sampling()
             (folder.staging / "request.json").write_bytes(canonical_json(request))
             guides = [folder.staging / "guides" / guide["file"] for guide in shot["guides"]]
             takes = run_job(client, request, [*guides, *own.files], folder, progress)
@@ -249,11 +241,12 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
     settings.steering.check(settings.guide)
     settings.pictures.check()
     checkpoint = host.find(settings.model)
+    level = settings.level(checkpoint)
     check_asked(
         settings.prompt,
         settings.negative_prompt,
-        settings.steps_for(checkpoint),
-        settings.guidance_for(checkpoint),
+        level.steps,
+        level.guidance,
         settings.strength,
     )
     if not settings.guides_only and settings.guide not in checkpoint.guides:
@@ -272,7 +265,7 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
             f"{checkpoint.name} takes no reference picture: it has no image encoder and "
             "IP-Adapter. Leave the picture out, or use a model that has them."
         )
-    for name, _ in settings.steering.loras:
+    for name, _ in (*settings.steering.loras, *level.loras):
         find_lora(checkpoint, name)
     return checkpoint
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from .catalogue import PRESETS
+from .catalogue import PRESETS, Checkpoint
 
 
 @dataclass(frozen=True)
 class Quality:
     """A quality level: factors on the steps and on the guidance that the model's card names, and a
-    noise schedule (of the request's sampling) where it is not to be the model's own.
+    noise schedule (of the request's sampling) where it is not to be the model's own. With
+    ``few_steps`` a model that has weights for few steps uses these in place of all three.
     """
 
     id: str
@@ -20,6 +21,53 @@ class Quality:
     steps: float
     guidance: float
     schedule: str | None = None
+    few_steps: bool = False
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a quality level comes to with a model: numbers of the request's sampling, and the LoRAs
+    that it brings.
+    """
+
+    steps: int
+    guidance: float
+    schedule: str | None
+    loras: tuple[tuple[str, float], ...] = ()
+
+
+STANDARD = Quality("standard", "Standard", "", 1.0, 1.0)
+
+
+def needs_guidance(negative_prompt: str, temporal: float) -> bool:
+    """Whether a request does what it asks for with guidance only."""
+    return bool(negative_prompt.strip()) or temporal != 1.0
+
+
+def level_for(
+    quality: Quality,
+    checkpoint: Checkpoint,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    schedule: str | None = None,
+    guided: bool = False,
+) -> Level:
+    """What ``quality`` comes to with ``checkpoint``.
+
+    What is said by hand (``steps``, ``guidance``, ``schedule``) goes before it. Weights for few
+    steps leave guidance out, so they are not used where it is said by hand, or where something
+    needs it (``guided``, see ``needs_guidance``).
+    """
+    few = checkpoint.few_steps
+    if quality.few_steps and few and not guided and guidance is None and schedule is None:
+        return Level(few.steps if steps is None else steps, 1.0, "lcm", ((few.lora, 1.0),))
+    usual = max(1, round(checkpoint.steps * quality.steps))
+    return Level(
+        usual if steps is None else steps,
+        max(1.0, checkpoint.guidance * quality.guidance) if guidance is None else guidance,
+        schedule or quality.schedule,
+    )
 
 
 def read_qualities() -> dict[str, Quality]:

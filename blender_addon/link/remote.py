@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import AnimaticError
-from .catalogue import Checkpoint, find_checkpoint
+from .catalogue import Checkpoint, find_checkpoint, read_few_steps
 from .client import EngineClient
 from .engine_process import EngineProcess
 
@@ -154,6 +154,7 @@ def checkpoint_there(description: dict) -> Checkpoint:
             lineart_width=float(description["lineart_width"]),
             encoders={g: tuple(k) for g, k in description.get("encoders", {}).items()},
             image_prompt=bool(description.get("image_prompt", False)),
+            few_steps=read_few_steps(description),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise AnimaticError(

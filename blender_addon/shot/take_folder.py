@@ -23,15 +23,16 @@ from typing import Any
 
 from .errors import ShotError
 from .in_use import Lock, sweep_staging
+from .own_pictures import SUFFIXES
 from .request import SCHEMA, request_hash
 
 # Everything that a run writes; nothing else in an output folder is ever touched.
 _OURS = re.compile(
     r"request\.json|shot\.blend"
-    r"|guides/(contact_sheet|first|reference|(depth|lineart|render)_\d{4})\.png"
-    r"|guides/reference\.jpg"
+    r"|guides/(contact_sheet|(depth|lineart|render)_\d{4})\.png"
+    r"|guides/(first|reference)\.(png|jpg|webp|tif|bmp)"
     r"|guides/motion/\d{4,}_(before|after)\.png"
-    r"|(take-\d{2,}/)?(take\.json|video(-[\d.]+)?\.mp4|frames(-[\d.]+)?/\d{4,}\.png)"
+    r"|(take-\d{2,}/)?(take\.json|video(-[\d.]+)?\.mp4|(frames(-[\d.]+)?|held-[\d.]+)/\d{4,}\.png)"
 )
 # Written by every run, and hardly by anything else: shows that the files are a run's.
 _MARKS = ("request.json", "guides/contact_sheet.png")
@@ -110,7 +111,7 @@ class OutputFolder:
 
     def take(self, index: int) -> Path:
         """Return the staging folder of take ``index``, counted from 0, and make it."""
-        folder = _take_folder(self.staging, index)
+        folder = take_folder(self.staging, index)
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -176,12 +177,12 @@ class OutputFolder:
 
 def frame_files(out: Path, take: int) -> list[Path]:
     """Return the frames of take ``take`` (counted from 0) in the output folder ``out``."""
-    return sorted(_take_folder(out, take).glob("frames/*.png"))
+    return sorted(take_folder(out, take).glob("frames/*.png"))
 
 
 def shown_files(out: Path, take: int) -> list[Path]:
     """Return what a strip shows of take ``take``: the frames at the scene's rate, where made."""
-    return shown_in(_take_folder(out, take))
+    return shown_in(take_folder(out, take))
 
 
 def shown_in(folder: Path) -> list[Path]:
@@ -189,14 +190,17 @@ def shown_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("frames-*/*.png")) or sorted(folder.glob("frames/*.png"))
 
 
-def _take_folder(out: Path, index: int) -> Path:
+def take_folder(out: Path, index: int) -> Path:
+    """Return the folder of take ``index`` (counted from 0) in the output folder ``out``."""
     return out if index == 0 else out / f"take-{index + 1:02d}"
 
 
 def _ours(out: Path) -> list[str]:
     """Return the files in ``out`` that bear a name of ours, relative to it."""
     # Looked for where they can be: an output folder may hold anything besides, and much of it.
-    places = ("*", "guides/*", "guides/motion/*", "frames*/*", "take-*/*", "take-*/frames*/*")
+    kinds = ("frames*/*", "held-*/*")
+    places = ("*", "guides/*", "guides/motion/*", "take-*/*", *kinds)
+    places += tuple(f"take-*/{kind}" for kind in kinds)
     names = (path.relative_to(out).as_posix() for place in places for path in out.glob(place))
     return sorted(name for name in names if _OURS.fullmatch(name) and not (out / name).is_dir())
 
@@ -254,7 +258,8 @@ def _remove_empty(folders: list[Path]) -> None:
 def _remove_empty_below(out: Path) -> None:
     """Remove the folders of ours that have become empty."""
     takes = sorted(out.glob("take-*"))
-    frames = [folder for take in (out, *takes) for folder in take.glob("frames*")]
+    kinds = ("frames*", "held-*")
+    frames = [folder for take in (out, *takes) for kind in kinds for folder in take.glob(kind)]
     for folder in [out / "guides" / "motion", out / "guides", *frames, *takes]:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -319,7 +324,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _guides(request: dict[str, Any], folder: Path) -> dict[str, Path]:
     # By content, so that a renamed file is found, and no name from a request is ever opened.
-    pictures = sorted(p for p in (folder / "guides").glob("*") if p.suffix in (".png", ".jpg"))
+    pictures = sorted(p for p in (folder / "guides").glob("*") if p.suffix in SUFFIXES)
     found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in pictures}
     guides = {}
     for control in request["controls"]:
@@ -336,7 +341,7 @@ def _guides(request: dict[str, Any], folder: Path) -> dict[str, Path]:
         "first picture": request.get("sampling", {}).get("first_frame"),
     }
     for what, picture in own.items():
-        if picture is None:
+        if picture is None or "sha256" not in picture:  # the engine makes that one
             continue
         if picture["sha256"] not in found:
             raise ShotError(

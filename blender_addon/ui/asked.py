@@ -134,7 +134,6 @@ def guides_settings(context: bpy.types.Context, target: Target, copy: Path) -> G
 def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> GenerateSettings:
     asked = scene.animatic
     prompt, negative_prompt = with_look(asked.look, asked.prompt, asked.negative_prompt)
-    quality = QUALITIES[asked.quality]
     shot = target.shot
     names = [each.name for each in shots_of(scene)]
     return GenerateSettings(
@@ -150,8 +149,7 @@ def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> 
         frames=asked.frames if asked.use_frames else None,
         steps=asked.steps if asked.use_steps else None,
         guidance=asked.guidance if asked.use_guidance else None,
-        steps_factor=quality.steps,
-        guidance_factor=quality.guidance,
+        quality=QUALITIES[asked.quality],
         strength=asked.strength,
         near=asked.near if asked.use_near else None,
         far=asked.far if asked.use_far else None,
@@ -160,9 +158,7 @@ def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> 
         in_between=asked.in_between,
         steering=_steering(scene, shot),
         long_clip=LongClip(loop=asked.loop),
-        passes=Passes(
-            quality.schedule, (asked.upscale, USUAL_SHARE) if asked.use_upscale else None
-        ),
+        passes=Passes(None, (asked.upscale, USUAL_SHARE) if asked.use_upscale else None),
         pictures=OwnPictures(path_of(asked.reference), asked.reference_scale, path_of(asked.first)),
         range=(shot.start, shot.end) if target.cut else None,
         scene=scene.name,

@@ -12,8 +12,9 @@ import bpy
 
 from ..errors import AnimaticError
 from ..link.catalogue import Checkpoint, find_checkpoint
-from ..link.generate import Host, quality_guidance, quality_steps
+from ..link.generate import Host
 from ..link.install_places import data_folder
+from ..link.quality import level_for, needs_guidance
 from ..link.remote import RemoteEngine, parse_address
 from ..shot.passes import USUAL_SHARE
 from ..shot.timing import plan_clip, scene_rate
@@ -21,7 +22,7 @@ from .asked import current_shot
 from .job import Job
 from .memory import free_memory, model_memory
 from .preferences import AnimaticPreferences, model_folders, preferences
-from .presets import QUALITIES
+from .presets import QUALITIES, with_look
 from .redraw import redraw
 from .remote_models import remote_models
 from .speeds import Speeds, Work, in_words, measured
@@ -94,7 +95,7 @@ def refresh(anew: bool = False) -> None:
         asked.guidance if asked.use_guidance else None,
         asked.frames if asked.use_frames else None,
         asked.upscale if asked.use_upscale else None,
-        asked.temporal,
+        *(asked.temporal, _guided(asked)),
         *(chosen.engine_where, chosen.remote_address, remote_models.changes),
         *(shot, scene.render.fps, scene.render.fps_base),
         round(_free / 1e9, 1),
@@ -153,13 +154,20 @@ def _model_memory(folder: Path, guide: str, bytes_per_number: int) -> int:
 
 
 def _work(asked: bpy.types.PropertyGroup, checkpoint: Checkpoint, frames: int) -> Work:
-    quality = QUALITIES[asked.quality]
-    steps = asked.steps if asked.use_steps else quality_steps(checkpoint, quality.steps)
-    guidance = (
-        asked.guidance if asked.use_guidance else quality_guidance(checkpoint, quality.guidance)
+    level = level_for(
+        QUALITIES[asked.quality],
+        checkpoint,
+        steps=asked.steps if asked.use_steps else None,
+        guidance=asked.guidance if asked.use_guidance else None,
+        guided=_guided(asked),
     )
     larger = (asked.upscale, USUAL_SHARE) if asked.use_upscale else None
-    return Work(steps, frames, asked.takes, guidance, asked.temporal, larger)
+    return Work(level.steps, frames, asked.takes, level.guidance, asked.temporal, larger)
+
+
+def _guided(asked: bpy.types.PropertyGroup) -> bool:
+    _, negative_prompt = with_look(asked.look, "", asked.negative_prompt)
+    return needs_guidance(negative_prompt, asked.temporal)
 
 
 def _engine_of(host: Host) -> str:

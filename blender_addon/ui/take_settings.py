@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import bpy
 
 from ..errors import AnimaticError
 from ..link.catalogue import Checkpoint
-from ..link.generate import quality_guidance, quality_steps
-from ..link.quality import Quality
+from ..link.quality import Level, level_for, needs_guidance
 from ..shot.passes import USUAL_SHARE
 from ..shot.request import UNSTEERED
 from ..shot.takes import TakeOnDisk
@@ -40,6 +40,7 @@ def restore(scene: bpy.types.Scene, take: TakeOnDisk) -> None:
             f"The seed {take.seed} of this take is larger than Blender's fields hold: "
             "press Redo, which uses it as it is."
         )
+    level = _level(request, checkpoint)
     _check_fields(request)
     settings.model = model
     # The request holds the style's words in its prompt already.
@@ -51,8 +52,9 @@ def restore(scene: bpy.types.Scene, take: TakeOnDisk) -> None:
     settings.blur = control.get("blur", UNSTEERED.blur)
     settings.guide_end = control.get("end", UNSTEERED.end)
     _restore_pictures(settings, take)
-    _restore_loras(settings, request["loras"])
-    _restore_sampling(settings, checkpoint, request["sampling"])
+    brought = {name for name, _ in level.loras}
+    _restore_loras(settings, [lora for lora in request["loras"] if lora["name"] not in brought])
+    _restore_sampling(settings, level, request["sampling"])
     _restore_clip(scene, checkpoint, request["shot"])
     _restore_guide_frames(scene, request)
 
@@ -64,20 +66,14 @@ def _name(model: str) -> str:
         return ""
 
 
-def _restore_sampling(
-    settings: bpy.types.PropertyGroup, checkpoint: Checkpoint, sampling: dict
-) -> None:
-    steps, guidance = sampling["steps"], sampling["guidance"]
-    alike = _qualities(sampling)
-    fitting = [each for each in alike if quality_steps(checkpoint, each.steps) == steps]
-    settings.quality = (fitting or alike)[0].id
-    settings.use_steps = not fitting
+def _restore_sampling(settings: bpy.types.PropertyGroup, level: _Fitting, sampling: dict) -> None:
+    settings.quality = level.quality
+    settings.use_steps = level.steps != sampling["steps"]
     if settings.use_steps:
-        settings.steps = steps
-    usual = quality_guidance(checkpoint, QUALITIES[settings.quality].guidance)
-    settings.use_guidance = abs(usual - guidance) > 1e-3
+        settings.steps = sampling["steps"]
+    settings.use_guidance = level.by_hand or abs(level.guidance - sampling["guidance"]) > 1e-3
     if settings.use_guidance:
-        settings.guidance = guidance
+        settings.guidance = sampling["guidance"]
     settings.temporal = sampling.get("temporal", UNSTEERED.temporal)
     settings.loop = sampling.get("context", {}).get("schedule") == "looped"
     settings.use_upscale = "upscale" in sampling
@@ -85,9 +81,37 @@ def _restore_sampling(
         settings.upscale = sampling["upscale"]["scale"]
 
 
-def _qualities(sampling: dict) -> list[Quality]:
-    """The quality levels that go from noise to the clip as ``sampling`` does."""
-    return [each for each in QUALITIES.values() if each.schedule == sampling.get("schedule")]
+@dataclass(frozen=True)
+class _Fitting(Level):
+    """A quality level with which Generate goes from noise to the clip as a request does; with
+    ``by_hand`` only where the guidance is set by hand.
+    """
+
+    quality: str = ""
+    by_hand: bool = False
+
+
+def _level(request: dict, checkpoint: Checkpoint) -> _Fitting:
+    """The quality level for a request, of the same steps where there is one.
+
+    Raises AnimaticError where none samples as the request does.
+    """
+    sampling, asked = request["sampling"], {lora["name"] for lora in request["loras"]}
+    guided = needs_guidance(request["negative_prompt"], sampling.get("temporal", 1.0))
+    fitting = []
+    for by_hand in (False, True):
+        guidance = sampling["guidance"] if by_hand else None
+        for each in QUALITIES.values():
+            level = level_for(each, checkpoint, guidance=guidance, guided=guided)
+            same = level.schedule == sampling.get("schedule")
+            if same and {name for name, _ in level.loras} <= asked:
+                fitting.append(_Fitting(**vars(level), quality=each.id, by_hand=by_hand))
+    if not fitting:
+        raise AnimaticError(
+            f"No Quality samples as this take does ({sampling['schedule']}): press Redo, which "
+            "uses it as it is."
+        )
+    return next((each for each in fitting if each.steps == sampling["steps"]), fitting[0])
 
 
 def _restore_pictures(settings: bpy.types.PropertyGroup, take: TakeOnDisk) -> None:
@@ -98,9 +122,9 @@ def _restore_pictures(settings: bpy.types.PropertyGroup, take: TakeOnDisk) -> No
     settings.reference = str(kept[0]) if kept else ""
     if prompt:
         settings.reference_scale = prompt["scale"]
-    first = run / "guides" / "first.png"
-    asked = "first_frame" in take.request["sampling"] and first.is_file()
-    settings.first = str(first) if asked else ""
+    first = "sha256" in take.request["sampling"].get("first_frame", {})
+    kept = sorted((run / "guides").glob("first.*")) if first else []
+    settings.first = str(kept[0]) if kept else ""
 
 
 def _restore_loras(settings: bpy.types.PropertyGroup, loras: list[dict]) -> None:
@@ -147,11 +171,6 @@ def _prompts(request: dict) -> dict[int, str]:
 
 def _check_fields(request: dict) -> None:
     """Raise AnimaticError for what the panel has no field for."""
-    if not _qualities(request["sampling"]):
-        raise AnimaticError(
-            f"No Quality samples as this take does ({request['sampling']['schedule']}): press "
-            "Redo, which uses it as it is."
-        )
     control, sampling = request["controls"][0], request["sampling"]
     more = [*set(control) - _CONTROL, *set(sampling) - _SAMPLING]
     if sampling.get("context", {}).get("schedule", "looped") != "looped":

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     MotionAdapter,
     SparseControlNetModel,
     UNet2DConditionModel,
@@ -146,6 +147,35 @@ def write_motion(model: nn.Module, path: Path) -> None:
 def write_control(model: nn.Module, path: Path) -> None:
     """A control encoder like ``v3_sd15_sparsectrl_rgb.ckpt``."""
     torch.save({"controlnet": motion_names(model.state_dict()), "epoch": 0}, path)
+
+
+def image_control(unet: UNet2DConditionModel) -> ControlNetModel:
+    """A ControlNet for ``unet`` that shrinks guides 8 times, as the published ones do."""
+    model = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 16, 16))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if not weight.any():
+                weight.normal_(std=0.05)
+    return model.eval()
+
+
+def write_image_control(model: nn.Module, path: Path) -> None:
+    """A ControlNet like ``control_v11f1p_sd15_depth.safetensors``."""
+    named = {f"control_model.{_control_name(k)}": w for k, w in model.state_dict().items()}
+    save_file({name: weight.contiguous() for name, weight in named.items()}, path)
+
+
+def _control_name(name: str) -> str:
+    _, part, *rest = re.split(r"controlnet_|\.", name) if "controlnet" in name else ("", "")
+    if part == "down_blocks":
+        return f"zero_convs.{rest[0]}.0.{rest[1]}"
+    if part == "mid_block":
+        return f"middle_block_out.0.{rest[0]}"
+    if part == "cond_embedding":
+        places = {"conv_in": 0, "conv_out": 14}
+        place = places.get(rest[0]) if rest[0] in places else 2 * int(rest[1]) + 2
+        return f"input_hint_block.{place}.{rest[-1]}"
+    return _unet_name(name)
 
 
 def motion_names(weights: Mapping[str, torch.Tensor]) -> Weights:

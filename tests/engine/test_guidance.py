@@ -102,6 +102,15 @@ def test_temporal_guidance_through_a_request(
     assert not np.array_equal(loose, plain)
 
 
+def test_the_image_model_takes_an_image_controlnets_residuals_too(
+    equipped: Engine, request_for: MakeRequest, guides: Guides
+) -> None:
+    control = guides.control("depth", {0: 1.0}) | {"encoder": "image"}
+    with counted(equipped.parts.control("depth", "image").mid_block) as calls:
+        frames_of(equipped, request_for(control, sampling={"temporal": 2}), guides)
+    assert len(calls) == 2  # once a step, though it sees the noisy latents
+
+
 def test_a_cancel_inside_the_image_model_leaves_the_motion_modules_as_they_were(
     engine: Engine, request_for: MakeRequest, guides: Guides
 ) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from animatic.engine.image_prompt import load_image_prompt, read_reference
+from animatic.engine.image_prompt import load_image_prompt
 from animatic.engine.motion import use_reference_normalisation
+from animatic.engine.pictures import read_picture
 from animatic.engine.residuals import ControlBranch, ResidualCache
 from animatic.engine.run import Engine, EngineError
 from animatic.engine.sampling import Denoiser
@@ -78,7 +79,7 @@ def test_one_forward_is_diffusers_own(each_folder: Path, reference: str, guides:
         image_encoder_folder=None,
     )  # fmt: skip
     pipeline.set_ip_adapter_scale(0.7)
-    picture = read_reference(reference, guides)
+    picture = read_picture(reference, guides, "reference picture")
     embeds = pipeline.prepare_ip_adapter_image_embeds(picture, None, torch.device("cpu"), 1, True)
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, 4, FRAMES, 4, 4, generator=generator)
@@ -199,10 +200,11 @@ def test_refusals(
 
     with pytest.raises(EngineError, match="takes no reference picture"):
         generate(engine, asked(reference), guides)
-    with pytest.raises(EngineError, match=r"of the kind I;16; expected gray or RGB of 8 bits"):
-        generate(equipped, asked(guides.sha["depth", 0]), guides)
-    huge = guides.add("huge.png", Image.new("L", (4097, 1)))
-    with pytest.raises(EngineError, match="4097x1 pixels"):
+    floats = guides.add("floats.tif", Image.new("F", (8, 8)))
+    with pytest.raises(EngineError, match="of the kind F; expected PNG, JPEG"):
+        generate(equipped, asked(floats), guides)
+    huge = guides.add("huge.png", Image.new("L", (8193, 1)))
+    with pytest.raises(EngineError, match="8193x1 pixels"):
         generate(equipped, asked(huge), guides)
     with pytest.raises(EngineError, match="is missing"):
         generate(equipped, asked("0" * 64), guides)

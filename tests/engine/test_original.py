@@ -14,16 +14,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from animatic.engine.model_folder import load_image_control
 from animatic.engine.original import load_control, load_motion, published_schedule
 from animatic.engine.original_files import read_weights, recognise
 from animatic.engine.run import Engine, EngineError, describe
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer
 
 from .conftest import Guides
 from .image_parts import add_image_parts
-from .published import small_models, write_base, write_control, write_motion
+from .published import (
+    image_control,
+    small_models,
+    write_base,
+    write_control,
+    write_image_control,
+    write_motion,
+)
 
 FILES = {
     "base": "small.safetensors",
@@ -138,9 +147,43 @@ def test_added_parts_fit_published_files(
         frames(loaded(folder), request, guides) for folder in (copied, folders)
     )
     assert np.array_equal(from_files, from_folders)
+    # A single file in the folder's place; diffusers' naming will do.
+    (copied / "controlnet_depth" / "diffusion_pytorch_model.safetensors").rename(
+        copied / "controlnet_depth.safetensors"
+    )
+    shutil.rmtree(copied / "controlnet_depth")
+    assert np.array_equal(frames(loaded(copied), request, guides), from_folders)
     edit(copied, image_prompt=parts | {"adapter": "../elsewhere"})
     with pytest.raises(EngineError, match="each a plain path in the checkpoint's folder"):
         describe(copied)
+
+
+def test_an_image_controlnet_from_a_published_file(published: Published, tmp_path: Path) -> None:
+    """Named as published it is the folder's own; one that is not whole, or else, is told."""
+    parts = loaded(published.folders).parts
+    torch.manual_seed(1)
+    model = image_control(UNet2DConditionModel.from_pretrained(published.folders / "unet"))
+    model.save_pretrained(tmp_path / "folder")
+    path = tmp_path / "control_v11f1p_sd15_depth.safetensors"
+    write_image_control(model, path)
+    inputs = (torch.randn(2, 4, 8, 8), 601, torch.randn(2, 5, 64), torch.rand(2, 3, 64, 64))
+    with torch.inference_mode():
+        both = [
+            load_image_control(place, parts.unet, 8, parts.plan)(*inputs, return_dict=False)
+            for place in (path, tmp_path / "folder")
+        ]
+    for ours, theirs in zip(*((*skips, middle) for skips, middle in both), strict=True):
+        assert torch.equal(ours, theirs)
+    whole = load_file(path)
+    for lost in ("control_model.zero_convs.1.0.bias", "control_model.input_hint_block.14.weight"):
+        save_file({name: w for name, w in whole.items() if name != lost}, path)
+        with pytest.raises(EngineError, match=r"depth.safetensors is not whole: expected an image"):
+            load_image_control(path, parts.unet, 8, parts.plan)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(EngineError, match="damaged, cut short or no weight file"):
+        load_image_control(path, parts.unet, 8, parts.plan)
+    with pytest.raises(EngineError, match=r"is AnimateDiff motion modules; expected an image Cont"):
+        load_image_control(published.files / FILES["motion"], parts.unet, 8, parts.plan)
 
 
 def test_description_and_hash_follow_the_files(published: Published, copied: Path) -> None:

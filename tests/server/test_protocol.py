@@ -177,6 +177,10 @@ def test_bad_blobs_are_refused(service, tmp_path):
     assert set(blobs.iterdir()) == before
 
 
+def first_frame(**asked):
+    return {"sampling": {"steps": 2, "guidance": 7, "first_frame": {**asked, "share": True}}}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -209,6 +213,10 @@ def test_bad_blobs_are_refused(service, tmp_path):
         ),
         ({"image_prompt": {"sha256": "a" * 64, "scale": 3}}, "image_prompt.scale is 3: it must be"),
         ({"image_prompt": {"sha256": "a" * 64, "scale": 1}}, "1 of the request's guides are not"),
+        (first_frame(sha256="a" * 64, generated=True), "must be left out, for a picture that is"),
+        (first_frame(sha256="a" * 64, seed=1), "must be left out, for only a generated picture"),
+        (first_frame(generated=False), "first_frame.generated is false: it must be true"),
+        (first_frame(), "first_frame.sha256 is missing"),
         ({"controls": control("../x")}, 'sha256 is "../x": it must be a SHA-256'),
         ({"controls": control("a" * 64)}, "1 of the request's guides are not here"),
         ({"checkpoint": {"name": "none", "sha256": None}}, 'no checkpoint "none". There are: tiny'),
@@ -223,6 +231,12 @@ def test_a_bad_request_gets_a_sentence(client, change, sentence):
     assert refusal.value.status == 422
     assert sentence in str(refusal.value)
     assert len(client.jobs()) == before
+
+
+def test_a_first_picture_may_be_the_engines_own(client):
+    job = client.submit(make_request(**first_frame(generated=True, seed=3)))
+    list(client.events(job))
+    assert client.job(job)["state"] == "done"
 
 
 def test_a_reference_picture_may_be_a_jpeg(client, tmp_path):

@@ -1,7 +1,12 @@
 """Noise schedule and upscale pass, as they are asked for; quality levels."""
 
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
 import pytest
-from animatic.blender_addon.link.quality import read_qualities
+from animatic.blender_addon.link.catalogue import Checkpoint, FewSteps
+from animatic.blender_addon.link.quality import Level, level_for, needs_guidance, read_qualities
 from animatic.blender_addon.shot.errors import ShotError
 from animatic.blender_addon.shot.passes import SCHEDULES, Passes
 
@@ -25,3 +30,17 @@ def test_quality_levels_name_schedules_that_there_are() -> None:
     assert [level.steps for level in levels.values()] == sorted(q.steps for q in levels.values())
     assert levels["standard"].schedule is None
     assert all(q.schedule in (None, *SCHEDULES) for q in levels.values())
+
+
+def test_a_draft_uses_weights_for_few_steps_where_nothing_needs_guidance() -> None:
+    draft = read_qualities()["draft"]
+    plain = Checkpoint(Path(), "m", 128, 16, Fraction(8), ("depth",), 20, 3.0, 1.5)
+    quick = replace(plain, few_steps=FewSteps("few-steps", 4))
+    assert level_for(draft, plain) == Level(8, 3.0, "dpm")
+    assert level_for(draft, quick) == Level(4, 1.0, "lcm", (("few-steps", 1.0),))
+    assert level_for(draft, quick, steps=6).steps == 6
+    assert level_for(draft, quick, guided=needs_guidance("fog", 1.0)) == Level(8, 3.0, "dpm")
+    assert level_for(draft, quick, guided=needs_guidance("", 1.5)) == Level(8, 3.0, "dpm")
+    assert level_for(draft, quick, guidance=2.0) == Level(8, 2.0, "dpm")
+    assert level_for(draft, quick, schedule="lcm") == Level(8, 3.0, "lcm")
+    assert level_for(read_qualities()["standard"], quick) == Level(20, 3.0, None)

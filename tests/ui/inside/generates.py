@@ -61,7 +61,7 @@ with harness.extension() as session:
     bpy.ops.animatic.generate()
     asked = FakeGeneration.made[-1].settings
     assert asked.prompt.startswith("a red cube on sand, at sunset"), asked.prompt
-    assert (asked.steps, asked.steps_factor, asked.guidance) == (None, 0.4, 4.0)
+    assert (asked.steps, asked.quality.id, asked.guidance) == (None, "draft", 4.0)
     assert (asked.range, asked.keyframes) == ((3, 12), "11@1")
     scene.animatic.range_end = 2
     assert "swap the two numbers" in refusal()
