@@ -110,8 +110,8 @@ def new_image_strip(
 
     ``files`` lie in one folder and may repeat. The strip is len(files) scene frames long.
     """
-    editor = scene.sequence_editor or scene.sequence_editor_create()
-    strip = editor.strips.new_image(name, str(files[0]), channel, start, fit_method="STRETCH")
+    strips = _strips(scene)
+    strip = strips.new_image(name, str(files[0]), channel, start, fit_method="STRETCH")
     for file in files[1:]:
         strip.elements.append(file.name)
     if hasattr(strip, "duration"):  # 5.2; the older name is deprecated there
@@ -121,11 +121,65 @@ def new_image_strip(
     return strip
 
 
+def new_movie_strip(
+    scene: bpy.types.Scene, name: str, file: Path, channel: int, start: int
+) -> bpy.types.bpy_struct:
+    """Place a movie strip from frame ``start``, stretched to the frame."""
+    return _strips(scene).new_movie(name, str(file), channel, start, fit_method="STRETCH")
+
+
+def new_scene_strip(
+    scene: bpy.types.Scene,
+    name: str,
+    source: bpy.types.Scene,
+    channel: int,
+    span: tuple[int, int],
+) -> bpy.types.bpy_struct:
+    """Place a strip of what ``source`` renders, each of its frames at that same frame.
+
+    ``span``: the first and last frame that are shown.
+    """
+    strip = _strips(scene).new_scene(name, source, channel, source.frame_start)
+    strip.scene_input = "CAMERA"
+    set_strip_range(strip, span[0], span[1] + 1)
+    return strip
+
+
+def new_text_strip(
+    scene: bpy.types.Scene, text: str, channel: int, span: tuple[int, int]
+) -> bpy.types.bpy_struct:
+    """Place a line of text for the frames ``span``, both included."""
+    strips, frames = _strips(scene), span[1] - span[0] + 1
+    if "length" in strips.bl_rna.functions["new_effect"].parameters:  # 5.0
+        strip = strips.new_effect(text, "TEXT", channel, span[0], length=frames)
+    else:
+        strip = strips.new_effect(text, "TEXT", channel, span[0], frame_end=span[1] + 1)
+    strip.text = text
+    return strip
+
+
+def _strips(scene: bpy.types.Scene) -> bpy.types.bpy_struct:
+    return (scene.sequence_editor or scene.sequence_editor_create()).strips
+
+
 def strip_range(strip: bpy.types.bpy_struct) -> tuple[int, int]:
     """Return the scene frame at which ``strip`` begins, and the first one after it."""
     if hasattr(strip, "left_handle"):  # 5.1; the older names are deprecated there
         return strip.left_handle, strip.right_handle
     return strip.frame_final_start, strip.frame_final_end
+
+
+def set_strip_range(strip: bpy.types.bpy_struct, first: int, after: int) -> None:
+    """Let ``strip`` be seen from scene frame ``first`` to before ``after``; its content stays."""
+    if hasattr(strip, "left_handle"):
+        strip.left_handle, strip.right_handle = first, after
+    else:
+        strip.frame_final_start, strip.frame_final_end = first, after
+
+
+def content_start(strip: bpy.types.bpy_struct) -> int:
+    """Return the scene frame of the first picture of ``strip``, whether it is seen or cut off."""
+    return round(strip.content_start if hasattr(strip, "content_start") else strip.frame_start)
 
 
 def show_in_sequencer(scene: bpy.types.Scene) -> None:

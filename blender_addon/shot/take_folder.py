@@ -199,8 +199,8 @@ def _ours(out: Path) -> list[str]:
     """Return the files in ``out`` that bear a name of ours, relative to it."""
     # Looked for where they can be: an output folder may hold anything besides, and much of it.
     kinds = ("frames*/*", "held-*/*")
-    places = ("*", "guides/*", "guides/motion/*", "take-*/*", *kinds)
-    places += tuple(f"take-*/{kind}" for kind in kinds)
+    in_takes = (f"take-*/{kind}" for kind in kinds)
+    places = ("*", "guides/*", "guides/motion/*", "take-*/*", *kinds, *in_takes)
     names = (path.relative_to(out).as_posix() for place in places for path in out.glob(place))
     return sorted(name for name in names if _OURS.fullmatch(name) and not (out / name).is_dir())
 

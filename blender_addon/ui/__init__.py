@@ -19,6 +19,7 @@ from . import (
     status_bar,
     take_index,
     take_operators,
+    take_views,
     timeline,
     user_presets,
     watch,
@@ -35,6 +36,7 @@ _CLASSES: tuple[type, ...] = (
     *keyframe_operators.CLASSES,
     *lists.CLASSES,
     *take_operators.CLASSES,
+    *take_views.CLASSES,
     *user_presets.CLASSES,
     *panel.CLASSES,
 )

@@ -9,9 +9,11 @@ import bpy
 from ..errors import AnimaticError
 from ..link.generate import Outcome
 from ..scene.strip import place_takes
-from . import guides_report, previews
+from ..shot.takes import TakeOnDisk
+from . import guides_report, previews, take_index
 from .job import Job, Status
 from .runs import Run
+from .take_strips import apply_over, name_strips, turn_into
 
 _MOST_REASONS = 2  # a panel is no place for one sentence for each of 48 frames
 _OPTIONS = (
@@ -37,6 +39,10 @@ def conclude(run: Run, job: Job, same_file: bool) -> None:
     outcome, shown = job.outcome, job.status
     if outcome is None or outcome.shot is None:
         return
+    if run.movie_of is not None:
+        _turn_into_movie(run.movie_of, shown, same_file)
+        return
+    shown.notes += outcome.notes
     if "keyframes" in outcome.shot:  # a redone take brings no guides of its own
         guides_report.remember(outcome.shot, outcome.out / "guides")
         shown.notes += _remarks(outcome.shot)
@@ -66,7 +72,8 @@ def _place(scene: bpy.types.Scene, outcome: Outcome, shown: Status) -> None:
     assert outcome.shot is not None
     shot = outcome.shot["shot"]
     try:
-        edit, strips = place_takes(scene, shot, outcome.frames())
+        as_movies = scene.animatic.strip_kind == "movie"
+        edit, strips = place_takes(scene, shot, outcome.frames(), as_movies)
     except AnimaticError as error:
         shown.notes.append(f"No strip was added: {error}")
         return
@@ -75,14 +82,26 @@ def _place(scene: bpy.types.Scene, outcome: Outcome, shown: Status) -> None:
     name_strips(shot["name"], labels, strips)
     subject = "The strip is" if len(outcome.takes) == 1 else "The strips are"
     shown.notes.insert(0, f"{subject} in the scene {edit.name}, for the Video Sequencer.")
+    take_index.read_disk()
+    try:
+        apply_over(scene)
+    except AnimaticError as error:
+        shown.notes.append(str(error))
     # Without a step of its own the next undo would take the strip away with something else.
     bpy.ops.ed.undo_push(message="Animatic: Add Strip")
 
 
-def name_strips(shot: str, labels: list[str], strips: list[bpy.types.Strip]) -> None:
-    """Name strips as the list of takes does."""
-    for label, strip in zip(labels, strips, strict=True):
-        strip.name = f"{shot} {label}"
+def _turn_into_movie(take: TakeOnDisk, shown: Status, same_file: bool) -> None:
+    shown.message = "The video is written."
+    shown.folder = take.folder
+    if not same_file:
+        return
+    try:
+        turn_into(take, "movie")
+    except AnimaticError as error:
+        shown.notes.append(f"The strip is as it was: {error}")
+        return
+    bpy.ops.ed.undo_push(message="Animatic: As Movie")
 
 
 def _remarks(result: dict) -> list[str]:

@@ -6,13 +6,14 @@ from .shot_states import ShotState
 
 
 class AnimaticTake(bpy.types.PropertyGroup):
-    """A take on disk; ``shown`` when one of its strips is not muted."""
+    """A take on disk; ``shown`` when its strip is the one that is seen."""
 
     folder: bpy.props.StringProperty()
     # A seed may be larger than an IntProperty holds.
     seed: bpy.props.StringProperty()
     icon: bpy.props.IntProperty()
     shown: bpy.props.BoolProperty()
+    is_movie: bpy.props.BoolProperty()
 
 
 class AnimaticShot(bpy.types.PropertyGroup):
@@ -44,6 +45,9 @@ class AnimaticLists(bpy.types.PropertyGroup):
     )
     current_shot: bpy.props.IntProperty()
     span: bpy.props.StringProperty()
+    # What is compared, and whether a take is behind the shot's camera.
+    review: bpy.props.StringProperty()
+    behind_camera: bpy.props.BoolProperty()
 
 
 class ANIMATIC_UL_takes(bpy.types.UIList):

@@ -6,12 +6,13 @@ import bpy
 
 from ..errors import AnimaticError
 from ..link.catalogue import list_checkpoints
-from . import guides_report
+from . import guides_report, session
 from .keyframe_list import AnimaticGuideFrame, go_to_active
 from .loras import AnimaticLora
 from .preferences import model_folders, preferences
 from .presets import NO_LOOK, look_items, quality_items
 from .remote_models import remote_models
+from .take_strips import apply_over
 
 # No postponed annotations here: Blender reads them as the properties themselves.
 
@@ -66,6 +67,13 @@ def _take_found_far(settings: "AnimaticSettings", _context: bpy.types.Context) -
     found = guides_report.last()
     if settings.use_far and found is not None:
         settings.far = found.far_distance
+
+
+def _lay_over(settings: "AnimaticSettings", _context: bpy.types.Context) -> None:
+    try:
+        apply_over(settings.id_data)
+    except AnimaticError as error:
+        session.fail(str(error))
 
 
 class AnimaticSettings(bpy.types.PropertyGroup):
@@ -285,6 +293,39 @@ class AnimaticSettings(bpy.types.PropertyGroup):
         min=1,
         max=64,
         soft_max=8,
+    )
+    strip_kind: bpy.props.EnumProperty(
+        name="Strip",
+        description="What new takes become in the Video Sequencer",
+        items=(
+            ("images", "Images", "An image strip: the pictures as they were made, without loss"),
+            (
+                "movie",
+                "Movie",
+                "A movie strip: one video at the scene's rate, which plays more easily. It shows "
+                "the same picture at each frame",
+            ),
+        ),
+        default="images",
+    )
+    use_over: bpy.props.BoolProperty(
+        name="Over Render",
+        description=(
+            "Lay the takes over your own render: a strip of this scene is put beneath them in the "
+            "edit. Off: it is taken away"
+        ),
+        update=_lay_over,
+    )
+    over_opacity: bpy.props.FloatProperty(
+        name="Opacity",
+        description="How much of the take is seen over your render",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        precision=2,
+        step=5,
+        subtype="FACTOR",
+        update=_lay_over,
     )
     use_steps: bpy.props.BoolProperty(
         name="Steps", description="Set the number of steps by hand in place of the quality's"

@@ -12,8 +12,12 @@ import bpy
 from ..errors import AnimaticError
 from ..link.generate import GenerateSettings, Generation, Host
 from ..link.replay import Replay
+from ..link.scene_video import TakeMovie, WithMovies
+from ..scene.strip import scene_video
+from ..shot.held_frames import per_scene_frame
 from ..shot.in_use import ScratchFolder
 from ..shot.take_folder import load_take
+from ..shot.takes import TakeOnDisk
 from .asked import Target, current_target, generate_settings, guides_settings, output_folder
 from .job import Runs
 from .kept_queue import Entry, KeptQueue
@@ -28,7 +32,8 @@ class Run:
 
     ``title`` is the shot's name; ``guides_only`` makes no take; ``release`` lets go of the saved
     copy; ``scene_uid`` and ``scene_name`` say to which scene the strips belong; ``entry`` is its
-    place in the ``queue`` that is kept on disk, where it has one.
+    place in the ``queue`` that is kept on disk, where it has one; ``movie_of`` is the take that it
+    only writes the video of.
     """
 
     title: str
@@ -39,6 +44,12 @@ class Run:
     guides_only: bool = False
     queue: KeptQueue | None = None
     entry: Entry | None = None
+    movie_of: TakeOnDisk | None = None
+
+    @property
+    def makes_takes(self) -> bool:
+        """Whether takes come of it."""
+        return not self.guides_only and self.movie_of is None
 
 
 class SavedCopy:
@@ -106,7 +117,7 @@ def plan_takes(context: bpy.types.Context, targets: list[Target]) -> list[Run]:
         copy.discard()
         raise
     return [
-        _run(context.scene, target.shot.name, Generation(asked, tools), copy.release)
+        _run(context.scene, target.shot.name, _wanted(Generation(asked, tools)), copy.release)
         for target, asked in zip(targets, settings, strict=True)
     ]
 
@@ -160,7 +171,7 @@ def _queued_runs(queue: KeptQueue, settings: list[GenerateSettings], tools: Host
     return [
         Run(
             title=entry.title,
-            work=Generation(asked, tools),
+            work=_wanted(Generation(asked, tools)),
             release=lambda: None,  # the copy goes with the queue
             scene_uid=scene.session_uid if scene is not None else 0,
             scene_name=queue.scene,
@@ -192,13 +203,31 @@ def plan_redo(context: bpy.types.Context, take: Path, seed: int | None) -> list[
     shot = request["shot"]
     work = Replay(file, output_folder(context, []), _host_with_model(context), seed=seed)
     scene = bpy.data.scenes.get(shot["scene"], context.scene)
-    return [_run(scene, shot["name"], work, lambda: None)]
+    return [_run(scene, shot["name"], _wanted(work), lambda: None)]
+
+
+def plan_movie(context: bpy.types.Context, take: TakeOnDisk) -> list[Run]:
+    """A run that writes the video of ``take`` for its strip; none where it is there already.
+
+    Raises AnimaticError.
+    """
+    shot = take.request["shot"]
+    if scene_video(per_scene_frame(take.frames(), shot), shot) is not None:
+        return []
+    work = TakeMovie(take.folder, shot, host(context))
+    scene = bpy.data.scenes.get(take.scene, context.scene)
+    return [Run(shot["name"], work, lambda: None, scene.session_uid, scene.name, movie_of=take)]
 
 
 def _host_with_model(context: bpy.types.Context) -> Host:
     """The host, knowing also the model whose folder the artist has typed."""
     tools, typed = host(context), Path(context.scene.animatic.model).expanduser()
     return replace(tools, models=(*tools.models, typed.parent)) if typed.is_dir() else tools
+
+
+def _wanted(work: Runs) -> Runs:
+    """``work``, and videos for movie strips where the panel asks for these."""
+    return WithMovies(work) if bpy.context.scene.animatic.strip_kind == "movie" else work
 
 
 def _run(

@@ -209,7 +209,7 @@ def _finish(job: Job) -> None:
     if run.queue is not None and run.entry is not None and job.status.state is not State.CANCELLED:
         run.queue.mark(run.entry, FAILED if failed else DONE)
     shot_states.settle(ShotState.DONE)
-    if not run.guides_only:
+    if run.makes_takes:
         estimate.learn(run.work.host, job)
     take_index.read_disk()
     # The panel shows the last job: what became of the others of its queue is told beneath.
@@ -220,7 +220,7 @@ def _finish(job: Job) -> None:
 
 
 def _tell(run: Run, state: ShotState) -> None:
-    if not run.guides_only and _session.made_for == _session.file_number:
+    if run.makes_takes and _session.made_for == _session.file_number:
         shot_states.tell(run.scene_name, run.title, state)
 
 

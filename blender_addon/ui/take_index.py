@@ -10,6 +10,8 @@ import bpy
 from bpy.app.handlers import persistent
 
 from ..errors import AnimaticError
+from ..scene.camera_background import is_behind
+from ..scene.review import REVIEWED, review_of
 from ..scene.shots import Shot, find_shots
 from ..shot.takes import TakeOnDisk, find_takes
 from . import previews, shot_states
@@ -30,14 +32,38 @@ def of_shot(take: TakeOnDisk) -> list[TakeOnDisk]:
     return [each for each in _on_disk if (each.scene, each.shot) == (take.scene, take.shot)]
 
 
+def all_takes() -> list[TakeOnDisk]:
+    """The takes of the open file, oldest first."""
+    return list(_on_disk)
+
+
+def shot_camera(scene: bpy.types.Scene) -> bpy.types.Object | None:
+    """The camera of the shot on screen."""
+    shots = find_shots(scene)
+    return scene.objects.get(shots[_current(scene, shots)].camera) if shots else None
+
+
 def strips_of_takes() -> dict[Path, list[bpy.types.Strip]]:
-    """The image strips of all scenes by the take whose frames they show."""
+    """The strips of all scenes but reviews by the take that they show."""
     found: dict[Path, list[bpy.types.Strip]] = {}
     for scene in bpy.data.scenes:
-        editor = scene.sequence_editor
-        for strip in editor.strips_all if editor is not None else ():
-            if strip.type == "IMAGE":
-                found.setdefault(_folder(strip.directory, bpy.data.filepath), []).append(strip)
+        for folder, strips in strips_in(scene).items():
+            found.setdefault(folder, []).extend(strips)
+    return found
+
+
+def strips_in(scene: bpy.types.Scene) -> dict[Path, list[bpy.types.Strip]]:
+    """As ``strips_of_takes``, of one scene; none of a review's."""
+    found: dict[Path, list[bpy.types.Strip]] = {}
+    editor = scene.sequence_editor if REVIEWED not in scene else None
+    for strip in editor.strips_all if editor is not None else ():
+        if strip.type == "IMAGE":
+            folder = _folder(strip.directory, bpy.data.filepath)
+        elif strip.type == "MOVIE":
+            folder = _folder(f"{strip.filepath}/", bpy.data.filepath)
+        else:
+            continue
+        found.setdefault(folder, []).append(strip)
     return found
 
 
@@ -59,23 +85,44 @@ def refresh() -> None:
     global _seen
     scene = bpy.context.scene
     shots = find_shots(scene)
-    current = next(
-        (i for i, shot in enumerate(shots) if shot.start <= scene.frame_current <= shot.end), 0
-    )
-    shown, span = _on_top(), _span(scene, shots, current)
+    current = _current(scene, shots)
+    strips = strips_of_takes() if _on_disk else {}
+    shown, span = _on_top(strips), _span(scene, shots, current)
     takes = tuple(take.folder for take in _on_disk)
     made = Counter((take.scene, take.shot) for take in _on_disk)
     states = tuple(
         shot_states.state_of(scene.name, shot.name, made[scene.name, shot.name]) for shot in shots
     )
-    seen = (scene.name, tuple(shots), current, span, tuple(sorted(shown)), takes, states)
+    movies = {folder for folder, at in strips.items() if any(s.type == "MOVIE" for s in at)}
+    camera = scene.objects.get(shots[current].camera) if shots else None
+    more = (_reviewed(scene), is_behind(camera), tuple(sorted(movies)))
+    seen = (scene.name, tuple(shots), current, span, tuple(sorted(shown)), takes, states, more)
     if seen == _seen:
         return
     _seen = seen
     _fill(scene, shots, current, span, shown)
-    for row, state in zip(bpy.context.window_manager.animatic.shots, states, strict=True):
+    lists = bpy.context.window_manager.animatic
+    for row, state in zip(lists.shots, states, strict=True):
         row.state = state.name
+    lists.review, lists.behind_camera, _ = more
+    for row in lists.takes:
+        row.is_movie = Path(row.folder) in movies
     redraw()
+
+
+def _current(scene: bpy.types.Scene, shots: list[Shot]) -> int:
+    """The place of the shot on screen; 0 where there is none."""
+    frame = scene.frame_current
+    return next((i for i, shot in enumerate(shots) if shot.start <= frame <= shot.end), 0)
+
+
+def _reviewed(scene: bpy.types.Scene) -> str:
+    """What the review scene shows, in words; "" without one."""
+    room = review_of(scene)
+    if room is None or room.sequence_editor is None:
+        return ""
+    texts = [strip for strip in room.sequence_editor.strips if strip.type == "TEXT"]
+    return " | ".join(strip.text for strip in sorted(texts, key=lambda strip: strip.channel))
 
 
 def _span(scene: bpy.types.Scene, shots: list[Shot], current: int) -> str:
@@ -86,9 +133,8 @@ def _span(scene: bpy.types.Scene, shots: list[Shot], current: int) -> str:
     return f"{shots[current].start} to {shots[current].end}" if shots else ""
 
 
-def _on_top() -> set[Path]:
+def _on_top(strips: dict[Path, list[bpy.types.Strip]]) -> set[Path]:
     """The take of each shot that is seen: the topmost of those that are not muted."""
-    strips = strips_of_takes() if _on_disk else {}
     seen: dict[tuple[str, str], tuple[int, Path]] = {}
     for take in _on_disk:
         for strip in strips.get(take.folder, ()):

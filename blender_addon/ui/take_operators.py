@@ -3,13 +3,13 @@
 import bpy
 
 from ..errors import AnimaticError
-from ..scene.strip import place_takes
+from ..scene.review import close_review
 from ..shot.takes import TakeOnDisk
 from . import session, take_index
-from .conclude import name_strips
 from .operators import idle, launch, random_seed
 from .runs import plan_redo
 from .take_settings import restore
+from .take_strips import apply_over, place, scene_of
 
 
 def _has_active(context: bpy.types.Context) -> bool:
@@ -17,7 +17,8 @@ def _has_active(context: bpy.types.Context) -> bool:
     return 0 <= lists.takes_index < len(lists.takes)
 
 
-def _active(context: bpy.types.Context) -> TakeOnDisk:
+def active_take(context: bpy.types.Context) -> TakeOnDisk:
+    """The take that is chosen in the list. Raises AnimaticError where it is gone."""
     lists = context.window_manager.animatic
     take = take_index.take_at(lists.takes[lists.takes_index].folder)
     if take is None:
@@ -27,7 +28,7 @@ def _active(context: bpy.types.Context) -> TakeOnDisk:
 
 class ANIMATIC_OT_take_pick(bpy.types.Operator):
     """Show this take in the Video Sequencer and mute the other takes of the shot. \
-A take without a strip gets one"""
+A take without a strip gets one, and a comparison ends"""
 
     bl_idname = "animatic.take_pick"
     bl_label = "Pick Take"
@@ -43,13 +44,14 @@ A take without a strip gets one"""
             return {"CANCELLED"}
         strips = take_index.strips_of_takes()
         if picked.folder not in strips:
+            scene = scene_of(picked, context)
             try:
-                shot = picked.request["shot"]
-                _, placed = place_takes(context.scene, shot, [picked.frames()])
+                place(picked, scene)
+                apply_over(scene)
             except AnimaticError as error:
                 self.report({"ERROR"}, str(error))
                 return {"CANCELLED"}
-            name_strips(shot["name"], [picked.label], placed)
+        close_review(scene_of(picked, context))
         for take in take_index.of_shot(picked):
             for strip in strips.get(take.folder, ()):
                 strip.mute = take.folder != picked.folder
@@ -57,14 +59,16 @@ A take without a strip gets one"""
         return {"FINISHED"}
 
 
-class _OnActiveTake:
+class OnActiveTake:
+    """What an operator on the chosen take has in common."""
+
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """With a take that is chosen in the list."""
         return _has_active(context)
 
 
-class ANIMATIC_OT_take_settings(_OnActiveTake, bpy.types.Operator):
+class ANIMATIC_OT_take_settings(OnActiveTake, bpy.types.Operator):
     """Bring prompt, guide frames, seed and all else that this take was made with back into the \
 panel"""
 
@@ -75,7 +79,7 @@ panel"""
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Set the panel, or say why not."""
         try:
-            restore(context.scene, _active(context))
+            restore(context.scene, active_take(context))
         except AnimaticError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -112,10 +116,10 @@ class ANIMATIC_OT_take_redo(bpy.types.Operator):
 
     def _launch(self, context: bpy.types.Context, action) -> set[str]:
         seed = random_seed() if self.seed == "new" else None
-        return launch(self, action, lambda: plan_redo(context, _active(context).folder, seed))
+        return launch(self, action, lambda: plan_redo(context, active_take(context).folder, seed))
 
 
-class ANIMATIC_OT_take_folder(_OnActiveTake, bpy.types.Operator):
+class ANIMATIC_OT_take_folder(OnActiveTake, bpy.types.Operator):
     """Open the folder with this take's frames and video"""
 
     bl_idname = "animatic.take_folder"

@@ -89,8 +89,8 @@ def test_each_frame_is_on_screen_when_timing_says(scene, tmp_path, fps, base):
     timing = plan_clip(5, 22, scene_rate(fps, base), 8, Fraction(8))
     result = place(tmp_path, scene, timing, save(tmp_path / "source.blend"))
     assert result["strips"] == [
-        {"name": "Shot Take 1", "channel": 1},
-        {"name": "Shot Take 2", "channel": 2},
+        {"name": "Shot Take 1", "channel": 2},
+        {"name": "Shot Take 2", "channel": 3},
     ]
     edit = bpy.data.scenes[result["scene"]]
     assert (edit.frame_start, edit.frame_end) == (5, 22)
@@ -212,7 +212,9 @@ def test_a_second_run_on_its_own_result_stacks_its_takes_above(scene, tmp_path):
     second = place(again, bpy.data.scenes["Scene"], timing, tmp_path / "published" / "shot.blend")
     assert first["scene"] == "Scene Edit"
     assert second["scene"] == "Scene Edit"
-    assert [strip["channel"] for strip in second["strips"]] == [3, 4]
+    assert [strip["channel"] for strip in second["strips"]] == [4, 5]
+    strips = bpy.data.scenes["Scene Edit"].sequence_editor.strips
+    assert [strip.channel for strip in strips if not strip.mute] == [4], "the newest alone is seen"
 
 
 def test_missing_frames_are_said(scene, tmp_path):

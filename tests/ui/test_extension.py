@@ -55,6 +55,7 @@ def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> 
         "looks.py",
         "pictures.py",
         "places_strips.py",
+        "shows_takes.py",
         "takes.py",
     ],
 )

@@ -52,7 +52,7 @@ def fake_generation() -> list[tuple]:
     """Let FakeGeneration stand in for the real one, and strips only be noted; returns the notes."""
     placed: list[tuple] = []
 
-    def place_takes(scene, shot, takes):
+    def place_takes(scene, shot, takes, as_movies):
         placed.append((scene.name, takes))
         return scene, [SimpleNamespace() for _ in takes]
 

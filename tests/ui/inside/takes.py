@@ -1,48 +1,25 @@
 """The list of takes: found on disk, picked, brought back into the panel, made again."""
 
-import json
-
 import bpy
 import harness
-import numpy as np
+import written_runs
+
+CLIP = {"frames": 4, "fps": "8", "width": 64, "height": 64}
+SHOT = {
+    "name": "Scene", "scene": "Scene", "camera": "Camera", "start": 1, "end": 24,
+    "scene_fps": "24", "film": {"width": 16, "height": 16}, "clip": CLIP, "note": "",
+    "frame_map": [k // 6 for k in range(24)],
+}  # fmt: skip
 
 with harness.extension() as session:
-    index, request, png = (
-        harness.module(name) for name in ("ui.take_index", "shot.request", "shot.png")
-    )
+    index = harness.module("ui.take_index")
 
-    def write_run(number: int, seeds: list[int], **changes: object) -> None:
-        """A run as the engine leaves it, small."""
-        run = harness.SCRATCH / "animatic" / f"shot_{number:03}"
-        clip = {"frames": 4, "fps": "8", "width": 64, "height": 64}
-        film = {"width": 16, "height": 16}
-        shot = {
-            "name": "Scene", "scene": "Scene", "camera": "Camera", "start": 1, "end": 24,
-            "scene_fps": "24", "film": film, "clip": clip, "note": "",
-            "frame_map": [k // 6 for k in range(24)],
-        }  # fmt: skip
-        guides = [{"guide": "lineart", "clip_frame": k, "sha256": "a" * 64} for k in (0, 2)]
-        keyframes = [{"asked": str(1 + 3 * k), "clip_frame": k, "kept": True} for k in (0, 2)]
-        asked = {
-            "prompt": f"run {number}", "negative_prompt": "blur", "seeds": seeds, "steps": 8,
-            "guidance": 3.0, "strength": 0.8, "strengths": {7: 0.5},
-            "checkpoint": {"name": "blockout-mini", "sha256": None}, **changes,
-        }  # fmt: skip
-        made = request.build_request(
-            {"shot": shot, "guides": guides, "keyframes": keyframes, "depth": None}, **asked
+    def write_run(number: int, seeds: list[int], **asked: object) -> None:
+        schedule = harness.module("ui.presets").QUALITIES["draft"].schedule
+        sampling = {} if schedule is None else {"schedule": schedule}
+        written_runs.write_run(
+            f"shot_{number:03}", seeds, SHOT, sampling=sampling, prompt=f"run {number}", **asked
         )
-        draft = harness.module("ui.presets").QUALITIES["draft"]
-        if draft.schedule is not None:
-            made["sampling"]["schedule"] = draft.schedule
-        for k, seed in enumerate(seeds):
-            folder = run if k == 0 else run / f"take-{k + 1:02d}"
-            (folder / "frames").mkdir(parents=True)
-            for frame in range(4):
-                picture = np.zeros((8, 8, 3), np.uint8)
-                png.write_png(folder / "frames" / f"{frame + 1:04d}.png", picture)
-            take = {"schema": 1, "seed": seed, "request_sha256": request.request_hash(made)}
-            (folder / "take.json").write_text(json.dumps(take))
-        (run / "request.json").write_bytes(request.canonical_json(made))
 
     def rows() -> list[tuple[str, str, bool]]:
         return [(row.name, row.seed, row.shown) for row in lists.takes]

@@ -42,7 +42,7 @@ with harness.extension() as session:
         item.name for item in out.iterdir()
     }
     strips = bpy.data.scenes["Scene Edit"].sequence_editor.strips
-    assert [(strip.channel, strip.mute) for strip in strips] == [(1, False), (2, True)]
+    assert [(strip.channel, strip.mute) for strip in strips] == [(2, False), (3, True)]
     assert len(strips[0].elements) == 24
     assert (Path(bpy.path.abspath(strips[0].directory)) / strips[0].elements[-1].filename).is_file()
     assert not processes()
