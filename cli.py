@@ -142,7 +142,10 @@ def _render(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    return _run(Replay(options.file, options.out, _host(options), options.force), options)
+    work = Replay(
+        options.file, options.out, _host(options), options.force, in_between=options.in_between
+    )
+    return _run(work, options)
 
 
 def _run(work: Generation | Replay, options: argparse.Namespace) -> int:

@@ -299,6 +299,15 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add("file", type=Path, metavar="take.json|request.json", help="with its guides beside it")
     add("--out", type=Path, help="output folder (default: a new one beside the file's)")
     add("--force", action="store_true", help="replace an earlier take in the output folder")
+    add(
+        "--in-between",
+        type=_rate,
+        nargs="?",
+        const=Fraction(0),
+        metavar="FPS",
+        help="make pictures at this rate (default: the scene's, or 24), along the optical flow "
+        "between the frames where the run has no motion of the scene",
+    )
     _add_engine_options(parser)
     _add_output_options(parser)
 
@@ -344,6 +353,16 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print a machine-readable summary on standard output"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 240:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate of 1 to 240 frames per second")
+    return rate
 
 
 def _range(text: str) -> tuple[int, int]:

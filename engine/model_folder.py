@@ -6,6 +6,7 @@ from typing import Any
 
 from diffusers import ControlNetModel, UNetMotionModel
 
+from . import original
 from .checkpoint import check_part
 from .device import Plan
 from .errors import EngineError
@@ -46,17 +47,18 @@ def load_model(cls: Any, folder: Path, what: str, plan: Plan) -> Any:
 def load_image_control(
     path: Path, unet: UNetMotionModel, latent_scale: int, plan: Plan
 ) -> ControlNetModel:
-    """The image ControlNet in the folder ``path``, for guides of three channels.
+    """The image ControlNet in ``path``, a folder or a published file, for guides of three channels.
 
     Raises EngineError that names the file where it is something else, or does not fit ``unet`` or
     a VAE that shrinks pictures ``latent_scale`` times.
     """
+    encoder: ControlNetModel
     if path.is_file():
-        raise EngineError(
-            f"{path} is a single file; an image ControlNet is read from a folder in diffusers' "
-            "layout, config.json and a .safetensors file. Download that version of it."
-        )
-    encoder: ControlNetModel = load_model(ControlNetModel, path, "an image ControlNet", plan)
+        encoder = original.load_image_control(
+            path, plan.torch_dtype, unet.config.num_attention_heads
+        ).to(plan.torch_device)
+    else:
+        encoder = load_model(ControlNetModel, path, "an image ControlNet", plan)
     check_same(encoder, unet, ("in_channels", "layers_per_block", *SHARED), path)
     shrinks = 2 ** (len(encoder.config.conditioning_embedding_out_channels) - 1)
     if encoder.config.conditioning_channels != 3 or shrinks != latent_scale:

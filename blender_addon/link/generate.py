@@ -34,8 +34,8 @@ class GenerateSettings:
     ``frames`` is a number of clip frames, ``range`` two scene frames (both inclusive),
     ``strength`` 0 to 2, ``guidance`` 1 to 30, ``keyframes`` as the command line spells them (with
     strengths of their own). ``near`` and ``far`` are scene units, ``crease`` degrees between faces,
-    ``lines_of`` a collection's name: of the guides. ``in_between`` asks for a picture for every
-    scene frame.
+    ``lines_of`` a collection's name, ``line_thickness`` a factor on the width of lines that the
+    model was made for: of the guides. ``in_between`` asks for a picture for every scene frame.
     """
 
     blend: Path
@@ -59,6 +59,7 @@ class GenerateSettings:
     far: float | None = None
     crease: float | None = None
     lines_of: str | None = None
+    line_thickness: float = 1.0
     in_between: bool = False
     guides_only: bool = False
     write_blend: bool = True
@@ -190,7 +191,7 @@ class Generation:
             (folder.staging / "request.json").write_bytes(canonical_json(request))
             guides = [folder.staging / "guides" / guide["file"] for guide in shot["guides"]]
             takes = run_job(client, request, [*guides, *own.files], folder, progress)
-        takes = finish_takes(request, takes, folder, blender, progress)
+        takes = finish_takes(request, takes, folder, blender, progress, self.host.engine_python)
         if settings.write_blend:
             with progress.phase("write"):
                 _write_blend(settings, folder, shot, takes, blender, progress)
@@ -203,6 +204,7 @@ def finish_takes(
     folder: OutputFolder,
     blender: list[str] | None,
     progress: Progress,
+    engine_python: Path | None = None,
 ) -> list[dict]:
     """Add what the host makes of takes that came back: in-between frames where they are asked for.
 
@@ -210,7 +212,7 @@ def finish_takes(
     """
     folders = [folder.take(index) for index in range(len(takes))]
     guides = folder.staging / "guides"
-    return add_in_between(request["shot"], guides, takes, folders, blender, progress)
+    return add_in_between(request["shot"], guides, takes, folders, blender, progress, engine_python)
 
 
 def start_engine(host: Host, checkpoint: Checkpoint) -> EngineProcess | RemoteEngine | LocalEngine:
@@ -288,6 +290,7 @@ def guides_task(settings: GenerateSettings, checkpoint: Checkpoint, out: Path) -
             "fps": str(checkpoint.fps),
         },
         "lineart_width": checkpoint.lineart_width,
+        "line_thickness": settings.line_thickness if settings.line_thickness != 1 else None,
         "depth_method": settings.depth_method,
         "near": settings.near,
         "far": settings.far,

@@ -37,17 +37,17 @@ def builds(system: str = sys.platform) -> dict[str, Build]:
     """The builds that there are for ``system`` (as ``sys.platform`` names it), the best first."""
     if system == "darwin":
         # PyPI's build for macOS is the one with Metal.
-        return {"metal": Build("metal", "Metal (Apple)", None, 350, 1500)}
-    cpu = Build("cpu", "CPU", f"{_INDEX}cpu", 450, 1700)
+        return {"metal": Build("metal", "Metal (Apple)", None, 420, 1700)}
+    cpu = Build("cpu", "CPU", f"{_INDEX}cpu", 520, 1900)
     if system == "win32":
         # On PyPI the build for Windows computes on the CPU alone.
         return {
-            "cuda": Build("cuda", "CUDA (NVIDIA)", f"{_INDEX}cu130", 2600, 6500),
+            "cuda": Build("cuda", "CUDA (NVIDIA)", f"{_INDEX}cu130", 2700, 6700),
             "cpu": cpu,
         }
     return {
-        "cuda": Build("cuda", "CUDA (NVIDIA)", None, 3300, 8500),
-        "rocm": Build("rocm", "ROCm (AMD)", f"{_INDEX}rocm7.1", 5500, 18000),
+        "cuda": Build("cuda", "CUDA (NVIDIA)", None, 3400, 8700),
+        "rocm": Build("rocm", "ROCm (AMD)", f"{_INDEX}rocm7.1", 5600, 18200),
         "cpu": cpu,
     }
 

@@ -258,9 +258,9 @@ class MotionRenderer:
             return np.full((len(piece.points), 3), _NOWHERE)
         if len(same.points) == len(piece.points) and len(same.triangles) == len(piece.triangles):
             return other.seen_from_camera(key)
-        # Liquids, Booleans: all that is known is where the object went.
+        # Liquids, Booleans: which point became which, nobody knows.
         self.remade.add(piece.name)
-        return _moved(other.view @ same.matrix, piece.points)
+        return np.full((len(piece.points), 3), _NOWHERE)
 
     def _projected(
         self, moment: Moment, place: np.ndarray
@@ -349,7 +349,8 @@ def render_motion(
     """Write the motion of every scene frame that lies between clip frames into the folder ``out``.
 
     Two files each, for the clip frame before and the one after; after the last clip frame there
-    is only the first. Returns warnings. Changes the stage's scene for good.
+    is only the first. Returns the names of objects without motion, because their mesh is made anew
+    at each frame. Changes the stage's scene for good.
     """
     out.mkdir(parents=True, exist_ok=True)
     renderer = MotionRenderer(stage, scratch)
@@ -368,10 +369,4 @@ def render_motion(
         for side, motion in zip(SIDES, motions, strict=False):
             write_png(out / motion_name(frame - timing.start, side), motion)
         on_step(done, len(between), f"motion {done} of {len(between)}")
-    if not renderer.remade:
-        return []
-    names = ", ".join(sorted(renderer.remade)[:5])
-    return [
-        f"The mesh of {names} is another one at each frame: between two frames of the clip it is "
-        "moved as a whole, without its changes of shape."
-    ]
+    return sorted(renderer.remade)

@@ -18,7 +18,14 @@ from ..shot.framing import guide_size
 from ..shot.in_between_files import MOTION
 from ..shot.keyframes import SCENE_KINDS, choose_frames, parse_keyframes
 from ..shot.png import write_png
-from ..shot.timing import ClipTiming, SnappedKeyframe, plan_clip, scene_rate, snap_keyframes
+from ..shot.timing import (
+    ClipTiming,
+    SnappedKeyframe,
+    decimal,
+    plan_clip,
+    scene_rate,
+    snap_keyframes,
+)
 from .blend_file import file_sha256, open_blend
 from .blockout import write_blockouts
 from .depth_guide import render_depth
@@ -34,7 +41,7 @@ from .simulations import play_simulations
 from .stage import OnStep, Stage
 from .strip import write_strips
 
-_GUIDE_SETTINGS = ("near", "far", "crease", "lines_of")
+_GUIDE_SETTINGS = ("near", "far", "crease", "lines_of", "line_thickness")
 """What the artist may set of the guides; the shot keeps what was set."""
 
 Emit = Callable[[dict], None]
@@ -130,11 +137,18 @@ def make_guides(task: dict, emit: Emit) -> dict:
     with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
         stage = Stage(scene, film, *size, Path(scratch))
         pictures, depth, more = _render(task, stage, timing, snapped, on_step)
-        names = _write(out, task["guide"], pictures)
+        frames = {k: f"frame {decimal(timing.scene_time(k))}" for k in pictures}
+        names = _write(out, task["guide"], pictures, frames)
         rendered = time.monotonic()
         if between:
-            more += render_motion(stage, timing, Path(scratch), out / MOTION, on_step)
+            remade = render_motion(stage, timing, Path(scratch), out / MOTION, on_step)
             description["in_between"] = True
+            if remade:
+                description["optical_flow"] = True
+                more.append(
+                    f"The mesh of {', '.join(remade[:5])} is another one at each frame: between "
+                    "two frames of the clip its motion is measured in the pictures."
+                )
         elif task.get("in_between"):
             more.append("The clip has a picture for every scene frame: there are none in between.")
     return {
@@ -187,7 +201,8 @@ def _render(
         return dict(zip(kept, guides.codes, strict=True)), depth, guides.warnings
     if task["guide"] == "lineart":
         asked = task.get("crease"), task.get("lines_of")
-        lines = render_lineart(stage, times, task["lineart_width"], on_step, *asked)
+        width = task["lineart_width"] * (task.get("line_thickness") or 1.0)
+        lines = render_lineart(stage, times, width, on_step, *asked)
         return dict(zip(kept, lines, strict=True)), None, []
     if task["guide"] == "render":
         pictures, warnings = render_colour(stage, times, on_step)
@@ -195,13 +210,15 @@ def _render(
     raise SceneError(f"There is no guide {task['guide']!r}: choose depth, lineart or render.")
 
 
-def _write(out: Path, guide: str, pictures: dict[int, np.ndarray]) -> dict[int, str]:
+def _write(
+    out: Path, guide: str, pictures: dict[int, np.ndarray], labels: dict[int, str]
+) -> dict[int, str]:
     """Write the guides and their contact sheet; return the file names by clip frame."""
     out.mkdir(parents=True, exist_ok=True)
     names = {k: f"{guide}_{k + 1:04d}.png" for k in pictures}
     for k, picture in pictures.items():
         write_png(out / names[k], picture)
-    labelled = [(f"{guide} {k + 1}", picture) for k, picture in pictures.items()]
+    labelled = [(labels[k], picture) for k, picture in pictures.items()]
     write_png(out / "contact_sheet.png", contact_sheet(labelled, min(4, len(labelled))))
     return names
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,30 +225,40 @@ def sample(
     return colour.astype(np.float32), np.where(found, motion[..., 3] / 65535, 0).astype(np.float32)
 
 
-def blend(
-    sides: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint16], float]],
-) -> NDArray[np.uint8] | None:
+Side: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint16], float]
+"""A clip frame's picture, the motion to it, and its share by distance in time."""
+
+
+def blend(sides: Sequence[Side], instead: Sequence[Side] = ()) -> NDArray[np.uint8] | None:
     """Return the picture between clip frames, uint8 [H, W, 3]; None where they say nothing of it.
 
-    ``sides``: each clip frame's picture, the motion to it, and its share by distance in time.
-    What no side saw is filled from around it.
+    What no side saw is what the sides ``instead`` saw, or else filled from around it.
     """
+    ways = [_weighted(each) for each in (sides, instead) if each]
+    colour, known = ways[0]
+    for more, found in ways[1:]:
+        colour = np.where(known[..., None], colour, more)
+        known = known | found
+    if not known.any():
+        return None
+    return np.rint(fill(colour, known).clip(0, 255)).astype(np.uint8)
+
+
+def _weighted(sides: Sequence[Side]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return all sides' colour [H, W, 3], and where there is one [H, W]."""
     height, width = sides[0][1].shape[:2]
     colour = np.zeros((height, width, 3), np.float32)
     weights = np.zeros((height, width), np.float32)
     for picture, motion, share in sides:
         moved, trust = sample(picture, motion)
-        weight = share * trust * _feathered(trust)
+        weight = share * trust * feathered(trust)
         colour += moved * weight[..., None]
         weights += weight
     known = weights > 1e-6
-    if not known.any():
-        return None
-    colour /= np.where(known, weights, 1)[..., None]
-    return np.rint(_fill(colour, known).clip(0, 255)).astype(np.uint8)
+    return colour / np.where(known, weights, 1)[..., None], known
 
 
-def _feathered(trust: NDArray[np.float32]) -> NDArray[np.float32]:
+def feathered(trust: NDArray[np.float32]) -> NDArray[np.float32]:
     """Spread ``trust`` over the pixels around.
 
     Two pictures of a clip never agree quite in what they show: where one takes over from the other
@@ -266,7 +277,7 @@ def _feathered(trust: NDArray[np.float32]) -> NDArray[np.float32]:
     return trust
 
 
-def _fill(colour: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+def fill(colour: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Fill what is not known from around it: from smaller and smaller pictures of what is.
 
     One pixel at least must be known.
@@ -278,8 +289,8 @@ def _fill(colour: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.f
     values = np.pad(np.where(known[..., None], colour, 0), (*odd, (0, 0)))
     quarters = (values.shape[0] // 2, 2, values.shape[1] // 2, 2)
     count = np.pad(known, odd).reshape(quarters).sum(axis=(1, 3))
-    smaller = values.reshape(*quarters, 3).sum(axis=(1, 3)) / np.maximum(count, 1)[..., None]
-    smaller = _fill(smaller.astype(np.float32), count > 0)
+    smaller = values.reshape(*quarters, -1).sum(axis=(1, 3)) / np.maximum(count, 1)[..., None]
+    smaller = fill(smaller.astype(np.float32), count > 0)
     around = smaller.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
     for axis in (0, 1):  # without the smaller picture's squares
         padded = np.pad(around, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")

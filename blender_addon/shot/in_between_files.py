@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ShotError
-from .in_between import blend, enlarged
+from .in_between import Side, blend, enlarged
+from .in_between_flow import flow_motions
 from .png import read_png, write_png
 from .timing import ClipTiming, decimal
 
@@ -40,6 +41,11 @@ def video_name(scene_fps: Fraction) -> str:
     return f"video-{decimal(scene_fps)}.mp4"
 
 
+def needs_flow(shot: Mapping[str, Any], guides: Path) -> bool:
+    """Whether the scene's motion does not tell, or not all of it: optical flow has to."""
+    return bool(shot.get("optical_flow")) or not (guides / MOTION).is_dir()
+
+
 def check_motion(shot: Mapping[str, Any], guides: Path) -> None:
     """Raise ShotError where ``guides``, a run's folder, lacks motion that ``shot`` needs."""
     for index, before, _ in _between(shot):
@@ -55,15 +61,19 @@ def make_frames(
     guides: Path,
     take: Path,
     on_step: Callable[[int, int], None],
+    flow: Path | None = None,
 ) -> Path:
     """Make the frames of a take at the scene's rate; return their folder.
 
     ``shot`` is the shot object, ``guides`` the run's folder of guides with the motion, ``take`` the
-    take's folder with its clip frames. A scene frame at the time of a clip frame is that file, byte
-    for byte. They may be larger than the motion (an upscale pass). Raises ShotError where files are
-    missing.
+    take's folder with its clip frames. ``flow`` is a folder of the optical flow between these: it
+    stands in where the scene's motion tells nothing of a place, or there is none at all. A scene
+    frame at the time of a clip frame is that file, byte for byte. They may be larger than the
+    motion (an upscale pass). Raises ShotError where files are missing.
     """
-    check_motion(shot, guides)
+    exact = (guides / MOTION).is_dir()
+    if exact:
+        check_motion(shot, guides)
     timing = ClipTiming.of_shot(shot)
     out = take / frames_name(timing.scene_fps)
     out.mkdir()
@@ -74,12 +84,20 @@ def make_frames(
         if share:
             # After the last clip frame there is only that one, however long ago.
             shares = (float(1 - share), float(share)) if before + 1 < timing.frames else (1.0,)
-            sides = []
-            for weight, (k, name) in zip(shares, _files(shot, index, before), strict=True):
-                picture = _read(_clip_frame(take, k), np.dtype(np.uint8), 3)
-                motion = _read(guides / MOTION / name, np.dtype(np.uint16), 4)
-                sides.append((picture, enlarged(motion, *picture.shape[:2]), weight))
-            made = blend(sides)
+            files = _files(shot, index, before)
+            pictures = [_read(_clip_frame(take, k), np.dtype(np.uint8), 3) for k, _ in files]
+            sides: list[Side] = []
+            for weight, picture, (_, name) in zip(shares, pictures, files, strict=True):
+                if exact:
+                    motion = _read(guides / MOTION / name, np.dtype(np.uint16), 4)
+                    sides.append((picture, enlarged(motion, *picture.shape[:2]), weight))
+            measured: list[Side] = []
+            if flow is not None and len(pictures) > 1:
+                way = _read(flow / f"{before + 1:04d}.png", np.dtype(np.uint16), 4)
+                ways = flow_motions(way, float(share))
+                measured = list(zip(pictures, ways, shares, strict=True))
+            if sides or measured:
+                made = blend(sides or measured, measured if sides else ())
         target = out / f"{index + 1:04d}.png"
         if made is None:
             shutil.copyfile(_clip_frame(take, before), target)

@@ -10,6 +10,8 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+from animatic.blender_addon.link.engine_process import find_engine_python
+from animatic.blender_addon.link.in_between import measure_flow
 from animatic.blender_addon.scene.blend_file import open_blend
 from animatic.blender_addon.scene.compat import fcurves_of
 from animatic.blender_addon.scene.film import read_film
@@ -18,7 +20,8 @@ from animatic.blender_addon.scene.motion_vectors import MotionRenderer, render_m
 from animatic.blender_addon.scene.stage import Stage
 from animatic.blender_addon.shot.in_between import blend
 from animatic.blender_addon.shot.in_between_files import SIDES, motion_name
-from animatic.blender_addon.shot.png import read_png
+from animatic.blender_addon.shot.in_between_flow import flow_motions
+from animatic.blender_addon.shot.png import read_png, write_png
 from animatic.blender_addon.shot.timing import ClipTiming
 
 from .conftest import add_box, add_camera, run_child, save
@@ -105,16 +108,19 @@ def test_nothing_is_carried_over_a_cut(scene, stage):
     assert not trust.any()
 
 
-def test_a_mesh_that_is_made_anew_moves_as_a_whole_and_is_named(scene, stage, tmp_path):
+def test_a_mesh_that_is_made_anew_has_no_motion_and_is_named(scene, stage, tmp_path):
     made = add_box("Growing", (0, 0, 0), (4, 4, 1))
     array = made.modifiers.new("Array", "ARRAY")
     keyed(array, "count", frame_1=1, frame_12=12)
     keyed(made, "location", frame_1=(0, 0, 0), frame_12=(0, 1.1, 0))
     timing = ClipTiming(1, 4, Fraction(24), 2, Fraction(8))
-    warnings = render_motion(stage(), timing, tmp_path, tmp_path / "motion", lambda *_: None)
-    assert len(warnings) == 1
-    assert "Growing" in warnings[0]
+    add_box("Ground", (0, 0, -1.5), (90, 90, 1))
+    remade = render_motion(stage(), timing, tmp_path, tmp_path / "motion", lambda *_: None)
+    assert remade == ["Growing"]
     assert len(list((tmp_path / "motion").iterdir())) == 4
+    trust = read_png(tmp_path / "motion" / motion_name(1, "before"))[..., 3]
+    assert (trust[28:36, 28:36] == 0).all()  # the box
+    assert (trust[:4, 4:-4] > 0).all()  # the ground beside it
 
 
 def test_the_task_renders_motion_where_frames_lie_between(scene, tmp_path):
@@ -139,7 +145,8 @@ def test_the_task_renders_motion_where_frames_lie_between(scene, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["city_dolly", "orbit", "walk_follow"])
 def test_warped_frames_are_nearer_to_the_truth_than_a_fade(name, tmp_path):
-    """Every third frame of a true render; with -s it prints PSNR: warped, cross-faded, held."""
+    """Every third frame of a true render; with -s it prints PSNR: warped along exact motion, along
+    optical flow, cross-faded, held."""
     if not can_render_with_gl():
         pytest.skip("no OpenGL here: rendering the truth would take long")
     os.chdir(tmp_path)
@@ -160,6 +167,10 @@ def test_warped_frames_are_nearer_to_the_truth_than_a_fade(name, tmp_path):
     scene.render.engine = engine
     render_motion(made, timing, tmp_path, tmp_path / "motion", lambda *_: None)
     rows = []
+    (tmp_path / "clip").mkdir()
+    for k in range(timing.frames):
+        write_png(tmp_path / "clip" / f"{k + 1:04d}.png", truth[10 + 3 * k])
+    measure_flow(find_engine_python(), tmp_path / "clip", tmp_path / "flow")
     for frame, k, share in timing.between():
         clip = [truth[10 + 3 * k], truth[13 + 3 * k]]
         weights = [float(1 - share), float(share)]
@@ -168,11 +179,17 @@ def test_warped_frames_are_nearer_to_the_truth_than_a_fade(name, tmp_path):
             for side in SIDES
         ]
         warped = blend(list(zip(clip, motion, weights, strict=True)))
+        flow = flow_motions(read_png(tmp_path / "flow" / f"{k + 1:04d}.png"), float(share))
+        flowed = blend(list(zip(clip, flow, weights, strict=True)))
         faded = clip[0] * weights[0] + clip[1] * weights[1]
-        rows.append([psnr(each, truth[frame]) for each in (warped, faded, clip[0])])
-    warped, faded, held = np.mean(rows, axis=0)
-    print(f"\n{name}, {width}x{height}: warped {warped:.1f}, faded {faded:.1f}, held {held:.1f} dB")
+        rows.append([psnr(each, truth[frame]) for each in (warped, flowed, faded, clip[0])])
+    warped, flowed, faded, held = np.mean(rows, axis=0)
+    print(
+        f"\n{name}, {width}x{height}: warped {warped:.1f}, along optical flow {flowed:.1f}, "
+        f"faded {faded:.1f}, held {held:.1f} dB"
+    )
     assert warped > max(faded, held) + 4
+    assert warped > flowed > max(faded, held) + 1
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,8 +16,14 @@ from animatic.blender_addon.shot.in_between import (
     sample,
     seen_in,
 )
-from animatic.blender_addon.shot.in_between_files import MOTION, make_frames, motion_name
-from animatic.blender_addon.shot.png import write_png
+from animatic.blender_addon.shot.in_between_files import (
+    MOTION,
+    make_frames,
+    motion_name,
+    needs_flow,
+)
+from animatic.blender_addon.shot.in_between_flow import flow_motions
+from animatic.blender_addon.shot.png import read_png, write_png
 from animatic.blender_addon.shot.timing import ClipTiming
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -178,6 +185,59 @@ def test_one_file_per_scene_frame_and_clip_frames_to_the_byte(tmp_path, timing):
             assert file.read_bytes() == content[times[Fraction(frame)]]
         elif frame < timing.scene_time(timing.frames - 1):
             assert file.read_bytes() not in content
+
+
+def still_flow(dx: float) -> np.ndarray:
+    """Every pixel goes ``dx`` pixels to the right, and back."""
+    flow = np.full((H, W, 4), 32768, np.uint16)
+    flow[..., 0] += np.uint16(32 * dx)
+    flow[..., 2] -= np.uint16(32 * dx)
+    return flow
+
+
+def test_optical_flow_carries_a_point_the_way_that_is_left():
+    earlier, later = noise(3), np.roll(noise(3), 6, axis=1)
+    for share in (1 / 3, 0.5):
+        motions = flow_motions(still_flow(6), share)
+        made = blend([(earlier, motions[0], 1 - share), (later, motions[1], share)])
+        expected = np.roll(earlier, round(6 * share), axis=1)
+        assert np.array_equal(made[:, 6:-6], expected[:, 6:-6])
+    # What the later frame knows no way back to is the earlier one's alone.
+    flow = still_flow(6)
+    flow[2:22, 6:30, 2] = 32768
+    before, after = (motion[12, 16, 3] / 65535 for motion in flow_motions(flow, 0.5))
+    assert before > 0.8
+    assert after < 0.3
+
+
+def test_optical_flow_stands_in_where_the_scene_tells_nothing(tmp_path):
+    shot = take(tmp_path, ClipTiming(1, 6, Fraction(24), 2, Fraction(8)))
+    guides, flow = tmp_path / "guides", tmp_path / "flow"
+    assert not needs_flow(shot, guides)
+    assert needs_flow({**shot, "optical_flow": True}, guides)
+    flow.mkdir()
+    write_png(flow / "0001.png", still_flow(6))
+    write_png(tmp_path / "frames" / "0001.png", noise(3))
+    write_png(tmp_path / "frames" / "0002.png", np.roll(noise(3), 6, axis=1))
+    hole = (slice(4, 20), slice(8, 24))
+    for path in (guides / MOTION).iterdir():
+        motion = read_png(path)
+        motion[hole] = 0
+        write_png(path, motion)
+    expected = np.roll(noise(3), 2, axis=1)  # a third of the way
+    files = make_frames(shot, guides, tmp_path, lambda done, of: None, flow)
+    beside = read_png(files / "0002.png")
+    assert np.array_equal(beside[hole], expected[hole])
+    assert not np.array_equal(beside[:4], expected[:4])  # there the scene says: it stands still
+    shutil.rmtree(files)
+    shutil.rmtree(guides / MOTION)
+    assert needs_flow(shot, guides)
+    files = make_frames(shot, guides, tmp_path, lambda done, of: None, flow)
+    assert np.array_equal(read_png(files / "0002.png")[:, 6:-6], expected[:, 6:-6])
+    assert (files / "0005.png").read_bytes() == (files / "0004.png").read_bytes()  # nothing after
+    shutil.rmtree(files)
+    files = make_frames(shot, guides, tmp_path, lambda done, of: None)
+    assert (files / "0002.png").read_bytes() == (files / "0001.png").read_bytes()  # no flow: held
 
 
 def test_missing_motion_is_a_sentence(tmp_path):
