@@ -184,7 +184,7 @@ class EngineClient:
 
         Files appear under these names only when all of them are there and the frames have the
         hashes that take.json tells. Returns take.json. Raises AnimaticError if the folder holds a
-        take already, or if a file arrived damaged.
+        take already, if a file arrived damaged, or if the disk is full.
         """
         folder = Path(folder)
         names = ("frames", "video.mp4", "take.json")
@@ -209,8 +209,13 @@ class EngineClient:
             self._fetch(f"{address}/video", part / "video.mp4")
             for name in names:
                 os.replace(part / name, folder / name)
+        except OSError as error:
+            raise AnimaticError(
+                f"The take could not be written to {folder} ({error.strerror}): free some space on "
+                "that disk, or choose another folder for takes, then generate again."
+            ) from error
         finally:
-            shutil.rmtree(part)
+            shutil.rmtree(part, ignore_errors=True)
         return content
 
     def _fetch(self, address: str, file: Path) -> str:

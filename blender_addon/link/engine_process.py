@@ -218,6 +218,9 @@ class EngineProcess:
         # What Blender's own Python was started with would lead another Python astray.
         foreign = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
         environment = {key: value for key, value in os.environ.items() if key not in foreign}
+        if self._temporary is not None:
+            # What torch leaves in its temporary folder goes with ours.
+            environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._temporary.name)
         return {**environment, "PYTHONUNBUFFERED": "1", **self._environment}
 
     def _hand_over_token(self) -> None:

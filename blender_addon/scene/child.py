@@ -62,6 +62,12 @@ def main(arguments: list[str]) -> int:
         result, code = tasks.run_task(task, emit), 0
     except errors.AnimaticError as error:
         result, code = {"error": str(error)}, 1
+    except OSError as error:
+        sentence = (
+            f"Blender could not read or write a file ({error}): check that the disk is not full "
+            "and that the folder can be written, then try again."
+        )
+        result, code = {"error": sentence}, 1
     target = Path(task["result"])
     unfinished = target.with_name(target.name + ".part")
     unfinished.write_text(json.dumps(result), encoding="utf-8")

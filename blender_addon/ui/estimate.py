@@ -18,9 +18,9 @@ from ..link.quality import level_for, needs_guidance
 from ..link.remote import RemoteEngine, parse_address
 from ..shot.passes import USUAL_SHARE
 from ..shot.timing import plan_clip, scene_rate
-from .asked import current_shot
+from .asked import current_shot, long_clip
 from .job import Job
-from .memory import free_memory, model_memory
+from .memory import LIBRARIES, free_memory, model_memory, sampling_memory
 from .preferences import AnimaticPreferences, model_folders, preferences
 from .presets import QUALITIES, with_look
 from .redraw import redraw
@@ -33,15 +33,17 @@ _LOCAL = "local"
 
 @dataclass(frozen=True)
 class Estimate:
-    """Words for the panel; ``short`` where the model is larger than the memory that is free.
+    """Words for the panel; ``short`` where it takes more memory than is free.
 
-    ``pictures`` says whether the model takes a reference picture.
+    ``pictures`` says whether the model takes a reference picture, ``encoders`` whether there is a
+    choice of what reads the guides.
     """
 
     time: str = ""
     memory: str = ""
     short: bool = False
     pictures: bool = True
+    encoders: bool = False
 
 
 _estimate = Estimate()
@@ -94,6 +96,8 @@ def refresh(anew: bool = False) -> None:
         asked.steps if asked.use_steps else None,
         asked.guidance if asked.use_guidance else None,
         asked.frames if asked.use_frames else None,
+        long_clip(asked),
+        asked.schedule if asked.use_schedule else None,
         asked.upscale if asked.use_upscale else None,
         *(asked.temporal, _guided(asked)),
         *(chosen.engine_where, chosen.remote_address, remote_models.changes),
@@ -126,7 +130,7 @@ def _work_out(scene: bpy.types.Scene, chosen: AnimaticPreferences) -> Estimate:
         shot.start,
         shot.end,
         scene_rate(scene.render.fps, scene.render.fps_base),
-        checkpoint.frames,
+        long_clip(asked).most_frames(checkpoint.frames),
         checkpoint.fps,
         asked.frames if asked.use_frames else None,
     )
@@ -134,18 +138,35 @@ def _work_out(scene: bpy.types.Scene, chosen: AnimaticPreferences) -> Estimate:
         told = "Time unknown"
     else:
         told = in_words(speed.seconds(_work(asked, checkpoint, clip.frames)))
-    made = Estimate(told, pictures=checkpoint.image_prompt)
+    choice = len(checkpoint.encoders.get(asked.guide, ())) > 1
+    made = Estimate(told, pictures=checkpoint.image_prompt, encoders=choice)
     if remote:
         return made
     device = speed.device if speed is not None else ""
     on_card = bool(device) and not device.startswith("cpu")
-    needed = _model_memory(checkpoint.folder, asked.guide, 2 if on_card else 4)
+    needed = _memory(asked, checkpoint, clip.frames, on_card)
     if not needed:
         return made
     if not _free or not device.startswith("cpu"):
-        return replace(made, memory=f"Model {_size(needed)}")
+        return replace(made, memory=f"About {_size(needed)}")
     words = f"{_size(needed).removesuffix(' GB')} of {_size(_free)}"
     return replace(made, memory=words, short=needed > _free)
+
+
+def _memory(
+    asked: bpy.types.PropertyGroup, checkpoint: Checkpoint, frames: int, on_card: bool
+) -> int:
+    """Bytes of the card's memory, or of main memory without one; 0 where it is not known."""
+    size = 2 if on_card else 4
+    weights = _model_memory(checkpoint.folder, asked.guide, size)
+    if not weights:
+        return 0
+    work, context = _work(asked, checkpoint, frames), long_clip(asked).context
+    at_once = min(frames, context[0]) if context is not None else frames
+    pixels = checkpoint.native**2 * (work.upscale[0] ** 2 if work.upscale else 1)
+    halves = 2 if work.guidance > 1 else 1
+    sampling = sampling_memory(checkpoint.folder, at_once, pixels, halves, size)
+    return weights + sampling + (0 if on_card else LIBRARIES)
 
 
 @lru_cache(maxsize=64)
@@ -159,6 +180,7 @@ def _work(asked: bpy.types.PropertyGroup, checkpoint: Checkpoint, frames: int) -
         checkpoint,
         steps=asked.steps if asked.use_steps else None,
         guidance=asked.guidance if asked.use_guidance else None,
+        schedule=asked.schedule if asked.use_schedule else None,
         guided=_guided(asked),
     )
     larger = (asked.upscale, USUAL_SHARE) if asked.use_upscale else None

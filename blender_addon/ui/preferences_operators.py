@@ -113,7 +113,13 @@ class ANIMATIC_OT_engine_remove(_Work, bpy.types.Operator):
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Ask first."""
-        return context.window_manager.invoke_confirm(self, event)
+        return context.window_manager.invoke_confirm(
+            self,
+            event,
+            title="Remove the engine?",
+            message="Models and takes stay.",
+            confirm_text="Remove",
+        )
 
     def act(self, _context: bpy.types.Context) -> None:
         """Remove what Install made."""

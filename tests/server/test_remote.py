@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import ssl
-import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.link.client import EngineGone, EngineRefused
 from animatic.blender_addon.link.remote import Address, RemoteEngine, parse_address
+from animatic.tests.ways import Certificate, tls_proxy
 
 
 @pytest.mark.parametrize(
@@ -56,57 +52,25 @@ def test_a_token_is_needed() -> None:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
+def certificate(tmp_path: Path) -> Certificate:
     if shutil.which("openssl") is None:
         pytest.skip("openssl makes the certificate")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    command += " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    words = [*command.split(), "-keyout", str(key), "-out", str(cert)]
-    subprocess.run(words, check=True, capture_output=True)
-    return key, cert
+    return Certificate.make(tmp_path)
 
 
 @pytest.fixture
-def tls_port(service, certificate: tuple[Path, Path]) -> Iterator[int]:
-    """What a proxy in front of the engine does: TLS outside, the same bytes inside."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate[1], certificate[0])
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def pump(source: socket.socket, to: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                to.sendall(data)
-        with suppress(OSError):
-            to.shutdown(socket.SHUT_RDWR)
-
-    def serve() -> None:
-        while True:
-            try:
-                plain, _ = listening.accept()
-            except OSError:
-                return
-            try:
-                outside = context.wrap_socket(plain, server_side=True)
-            except OSError:
-                continue
-            inside = socket.create_connection(("127.0.0.1", service.port))
-            for pair in ((outside, inside), (inside, outside)):
-                threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    yield listening.getsockname()[1]
-    listening.close()
+def tls_port(service, certificate: Certificate) -> Iterator[int]:
+    with tls_proxy(service.port, certificate) as port:
+        yield port
 
 
 def test_over_tls(
-    service, tls_port: int, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    service, tls_port: int, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = f"https://localhost:{tls_port}"
     with pytest.raises(EngineGone, match="certificate that this machine does not trust"):
         RemoteEngine(address, service.token).client().health()
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
     engine = RemoteEngine(address, service.token)
     with engine as entered:
         assert entered.client().health()["protocol"] == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from animatic.blender_addon.link.catalogue import PRESETS
-from animatic.blender_addon.ui.memory import model_memory
+from animatic.blender_addon.ui.memory import LIBRARIES, model_memory, sampling_memory
 from animatic.blender_addon.ui.speeds import Speeds, Work, in_words, measured
 
 REQUEST = {
@@ -59,3 +59,15 @@ def test_memory_counts_one_guide_and_the_size_of_numbers() -> None:
     on_disk = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
     assert model_memory(folder, "no such guide", 4) < whole < 2 * on_disk
     assert model_memory(folder / "nowhere", "depth", 4) == 0
+
+
+def test_memory_of_sampling_is_what_was_measured(tmp_path: Path) -> None:
+    mini = PRESETS / "blockout-mini"
+    weights = model_memory(mini, "depth", 4)
+    # frames, side, peak resident bytes of the engine's process
+    for frames, side, peak in ((16, 128, 558), (16, 256, 875), (8, 256, 649)):
+        told = LIBRARIES + weights + sampling_memory(mini, frames, side**2, 2, 4)
+        assert told == pytest.approx(peak * 2**20, rel=0.1), (frames, side)
+    assert sampling_memory(mini, 16, 128**2, 1, 2) * 4 == sampling_memory(mini, 16, 128**2, 2, 4)
+    # nothing is known of this one: as Stable Diffusion 1.5
+    assert sampling_memory(tmp_path, 16, 512**2, 2, 2) == pytest.approx(4.2e9, rel=0.01)

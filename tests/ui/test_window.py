@@ -2,7 +2,8 @@
 
     ANIMATIC_BLENDER=/path/to/blender python -m pytest tests/ui/test_window.py
 
-The pictures of every stage lie in the folder that ANIMATIC_PICTURES names, if it names one.
+The pictures of every stage lie in the folder that ANIMATIC_PICTURES names, if it names one. With
+ANIMATIC_INSTALL=1 the engine is installed too, from the internet: half a GB, twice, some minutes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Stage:
     blend: Path
     pictures: Path
 
-    def play(self, script: str) -> list[dict]:
+    def play(self, script: str, limit_s: float = 400) -> list[dict]:
         """Play a script of ``window``; the scene's file must be the same after it."""
         settings = {
             "zip": str(self.zip),
@@ -46,7 +47,8 @@ class Stage:
             "blend": str(self.blend),
         }
         before = self.blend.read_bytes()
-        told = drive(self.tools, WINDOW / script, self.pictures / Path(script).stem, settings)
+        folder = self.pictures / Path(script).stem
+        told = drive(self.tools, WINDOW / script, folder, settings, limit_s)
         assert self.blend.read_bytes() == before
         return told
 
@@ -75,6 +77,26 @@ def test_engine_faults(stage: Stage) -> None:
     told = stage.play("engine_faults.py")
     names = [line["name"] for line in told if "name" in line]
     assert names == ["missing", "other_protocol", "killed", "hung"]
+
+
+def test_interruptions(stage: Stage) -> None:
+    told = stage.play("interruptions.py", 2400)
+    names = [line["name"] for line in told if "name" in line]
+    # a disk is filled only where the test may mount one
+    assert [name for name in names if name != "disk_full"] == [
+        "undo",
+        "file_open",
+        "reload_scripts",
+        "disabled",
+        "out_of_memory",
+        "killed_for_memory",
+    ]
+
+
+@pytest.mark.skipif(os.environ.get("ANIMATIC_INSTALL") != "1", reason="needs the internet")
+def test_installed_engine(stage: Stage) -> None:
+    told = stage.play("installed_engine.py", 3600)
+    assert any("strip" in line for line in told)
 
 
 def test_headless_command(stage: Stage, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The steps that show the extension for the pictures of docs/guide.md."""
 
+from pathlib import Path
+
 import bpy
 
 MODULE = "bl_ext.user_default.animatic"
@@ -8,6 +10,7 @@ PROMPT = "orange boxes, an orange ball and an orange cone on snow at noon"
 
 def steps(driver):
     settings = driver.settings
+    preferences_window = driver.tool("preferences_window")
     session = None
 
     def window_crop(window):
@@ -22,27 +25,18 @@ def steps(driver):
         assert session.status().state.value == "done", session.status()
 
     # install from disk: the menu of Blender's own preferences
-    bpy.ops.screen.userpref_show(section="EXTENSIONS")
-    yield 1.5
-    shown = bpy.context.window_manager.windows[-1]
-    driver.window_index = -1
-    yield from driver.click(shown.width - 19, shown.height - 19)
-    yield 0.5
-    yield from driver.picture("install_from_disk", window_crop(shown))
-    yield from driver.press("ESC")
-    bpy.ops.extensions.package_install_files(
-        filepath=settings["zip"], repo="user_default", enable_on_install=True
-    )
-    close_last()
-    driver.window_index = 0
-    yield 1.0
+    yield from preferences_window.open_window(driver)
+    yield from preferences_window.open_install_menu(driver)
+    yield from driver.picture("install_from_disk", window_crop(driver.window))
+    yield from preferences_window.install_from_disk(driver, Path(settings["zip"]))
+    yield from preferences_window.close(driver)
 
     # the engine and the models, in the extension's preferences
     session = driver.module("ui.session")
     bpy.ops.preferences.addon_show(module=MODULE)
     yield 2.0
     shown = bpy.context.window_manager.windows[-1]
-    driver.window_index = -1
+    driver.turn_to("PREFERENCES", "WINDOW", -1)
     yield from driver.move(shown.width // 2, shown.height // 2)
     for _ in range(5):  # past what Blender says of every add-on
         yield from driver.press("WHEELDOWNMOUSE")
@@ -55,9 +49,7 @@ def steps(driver):
     yield from driver.picture("remote_engine", window_crop(shown))
     preferences.engine_where = "local"
     preferences.engine_python = settings["engine"]
-    close_last()
-    driver.window_index = 0
-    yield 0.5
+    yield from preferences_window.close(driver)
 
     # the first video
     bpy.ops.wm.open_mainfile(filepath=settings["blend"])

@@ -25,8 +25,6 @@ MODULE = "bl_ext.user_default.animatic"
 Steps = Iterator[float]
 # The surfaces of panels and sub-panels in Blender's own dark theme.
 PANEL_GRAY, PANEL_RANGE = 58, 6
-# What a key event is called that writes a character; other characters need their text alone.
-KEYS = {" ": "SPACE", ",": "COMMA", ".": "PERIOD", "-": "MINUS", "/": "SLASH"}
 
 
 class Driver:
@@ -35,30 +33,39 @@ class Driver:
     def __init__(self, settings: dict) -> None:
         self.settings = settings
         self.folder = Path(settings["folder"])
-        self.window_index = 0
+        self.turn_to()
 
     # what is there
+
+    def turn_to(self, area: str = "VIEW_3D", region: str = "UI", window: int = 0) -> None:
+        """Where buttons are looked for from now on: by default the first window's sidebar."""
+        self.area_kind, self.region_kind, self.window_index = area, region, window
 
     @property
     def window(self) -> bpy.types.Window:
         """The window that mouse and keyboard go to: the first one, unless chosen otherwise."""
         return bpy.context.window_manager.windows[self.window_index]
 
-    def area(self, kind: str = "VIEW_3D", window: bpy.types.Window | None = None) -> bpy.types.Area:
-        """The first area of a kind."""
-        areas = (window or self.window).screen.areas
-        return next(area for area in areas if area.type == kind)
+    def area(self, kind: str = "") -> bpy.types.Area:
+        """The first area of a kind, by default the one that was turned to."""
+        areas = self.window.screen.areas
+        return next(area for area in areas if area.type == (kind or self.area_kind))
 
-    def region(self, kind: str = "UI", area: bpy.types.Area | None = None) -> bpy.types.Region:
-        """The region of a kind, by default the sidebar."""
-        return next(region for region in (area or self.area()).regions if region.type == kind)
+    def region(self, kind: str = "", area: bpy.types.Area | None = None) -> bpy.types.Region:
+        """The region of a kind, by default the one that was turned to."""
+        regions = (area or self.area()).regions
+        return next(region for region in regions if region.type == (kind or self.region_kind))
 
-    def module(self, name: str):
+    def module(self, name: str) -> ModuleType:
         """A module of the extension, below ``blender_addon``."""
         return sys.modules[f"{MODULE}.blender_addon.{name}"]
 
+    def tool(self, name: str) -> ModuleType:
+        """A module beside this one, with steps for a window of Blender's."""
+        return repository_module(f"tools.window.{name}")
+
     def over(self, region: bpy.types.Region | None = None):
-        """The context of the sidebar, for operators."""
+        """The context of a region, for operators."""
         return bpy.context.temp_override(
             window=self.window, area=self.area(), region=region or self.region()
         )
@@ -93,7 +100,8 @@ class Driver:
         """Type into the field that is being edited, and confirm."""
         yield from self.press("A", ctrl=True)
         for sign in text:
-            kind = KEYS.get(sign, sign.upper())
+            # A field takes the character itself: which other key writes it is all the same.
+            kind = sign.upper() if sign.isascii() and sign.isalpha() else "SPACE"
             self.event(kind, "PRESS", *self.at, unicode=sign)
             yield 0.02
             self.event(kind, "RELEASE", *self.at)
@@ -128,9 +136,9 @@ class Driver:
         return ""
 
     def find(self, what: str, shares: tuple[float, ...] = (0.5, 0.8)) -> Iterator[float]:
-        """Move the mouse over the button that does ``what``; the sidebar is scrolled for it.
+        """Move the mouse over the button that does ``what``; its region is scrolled for it.
 
-        ``what`` begins the operator's call, as in ``bpy.ops.animatic.generate(``, or is the
+        ``what`` begins the operator's call, as ``bpy.ops.animatic.generate(`` does, or is the
         property's path, as ``animatic.prompt``. ``shares`` says where to look across the width.
         """
         seen: list[str] = []
@@ -142,7 +150,7 @@ class Driver:
                     yield from self.move(x, y, rest=0.06)
                     found = self.under_mouse()
                     seen.append(found)
-                    if found == what or (what.endswith("(") and found.startswith(what)):
+                    if found == what or (what.startswith("bpy.ops.") and found.startswith(what)):
                         yield 0.25
                         return
                 for _ in range(6):
@@ -152,7 +160,7 @@ class Driver:
         raise AssertionError(f"No button for {what}; there are {sorted(set(seen))}.")
 
     def push(self, what: str, shares: tuple[float, ...] = (0.5, 0.8)) -> Steps:
-        """Find a button of the sidebar and click it; ``shares`` as in ``find``."""
+        """Find a button and click it; ``shares`` as in ``find``."""
         yield from self.find(what, shares)
         yield from self.press()
         yield 0.4

@@ -77,7 +77,7 @@ def drive(
     report = folder / "report.jsonl"
     with screen(tools.xvfb, folder / "screen", size) as display:
         told = {
-            "script": str(script),
+            "script": str(script.resolve()),
             "folder": str(folder),
             "screen": str(folder / "screen" / "Xvfb_screen0"),
             "report": str(report),
@@ -89,10 +89,13 @@ def drive(
             "BLENDER_USER_RESOURCES": str(folder / "profile"),
             "ANIMATIC_DATA": str(folder / "data"),
             "ANIMATIC_WINDOW": json.dumps(told),
+            "TMPDIR": str(folder / "tmp"),
         }
+        (folder / "tmp").mkdir()
         environment.pop("ANIMATIC_ENGINE_PYTHON", None)
         command = [tools.blender, "--enable-event-simulate", "--window-geometry", "0", "0"]
-        command += [*map(str, size), "--python", str(INSIDE / "inside.py")]
+        command += [*map(str, size), "--python-exit-code", "3"]
+        command += ["--python", str(INSIDE / "inside.py")]
         log = folder / "blender.log"
         with log.open("wb") as out:
             try:

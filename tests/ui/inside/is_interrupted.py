@@ -4,6 +4,7 @@ import time
 
 import bpy
 import harness
+import numpy
 from harness import FakeGeneration
 
 
@@ -42,6 +43,15 @@ with harness.extension() as session:
     pump_until_over(session)
     assert [scene for scene, _ in placed] == ["Scene"]
     assert session.status().state.value == "done"
+
+    # Undo takes the picture of a preview that is on its way
+    previews, picture = harness.module("ui.previews"), harness.SCRATCH / "preview.png"
+    harness.module("shot.png").write_png(picture, numpy.zeros((8, 8, 3), numpy.uint8))
+    previews.begin(harness.module("ui.job").Preview(picture, 1))
+    assert previews.go_on()
+    bpy.data.images.remove(bpy.data.images[previews.CLIP])
+    assert not previews.go_on()
+    assert not previews.has_clip()
 
     # cancelled by the artist
     made = begin(session)

@@ -1,5 +1,7 @@
 """From install-from-disk to a strip in the sequencer, with the mouse and the keyboard."""
 
+from pathlib import Path
+
 import bpy
 
 PROMPT = "a street of orange and blue buildings, sunset"
@@ -7,22 +9,14 @@ PROMPT = "a street of orange and blue buildings, sunset"
 
 def steps(driver):
     settings = driver.settings
-    # install from disk, by Blender's own operator, with its preferences open
-    bpy.ops.screen.userpref_show(section="EXTENSIONS")
-    yield 1.5
-    done = bpy.ops.extensions.package_install_files(
-        filepath=settings["zip"], repo="user_default", enable_on_install=True
-    )
-    assert done == {"FINISHED"}
-    yield 1.0
+    preferences_window = driver.tool("preferences_window")
+    yield from preferences_window.open_window(driver)
+    yield from preferences_window.open_install_menu(driver)
+    yield from preferences_window.install_from_disk(driver, Path(settings["zip"]), "0_browser")
     yield from driver.picture("1_installed")
-    addon = bpy.context.preferences.addons["bl_ext.user_default.animatic"]
+    addon = bpy.context.preferences.addons[preferences_window.MODULE]
     addon.preferences.engine_python = settings["engine"]
-    windows = bpy.context.window_manager.windows
-    with bpy.context.temp_override(window=windows[-1]):
-        bpy.ops.wm.window_close()
-    yield 0.5
-    driver.module("ui.preferences").refresh(bpy.context)
+    yield from preferences_window.close(driver)
 
     bpy.ops.wm.open_mainfile(filepath=settings["blend"])
     yield 1.5
