@@ -26,6 +26,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from .bench_levels import level_ratios
 from .bench_subjects import Animatic, Shot, Stock, write_sd15
 from .device import Plan, default_plan, library_versions, release_memory, synchronise
 from .errors import EngineError
@@ -98,6 +99,8 @@ def measure(shot: Shot, plan: Plan, takes: int, repeats: int) -> dict[str, Any]:
         times["diffusers"]["takes"].append(_seconds(lambda: stock.takes(takes), plan))
         times["animatic"]["takes"].append(_seconds(lambda: ours.takes(takes), plan))
         times["animatic"]["lockstep"] = [_seconds(lambda: ours.lockstep(takes), plan)]
+    _say("What changes of rounding alone would save ...")
+    levels = level_ratios(parts, shot.frames, shot.side, plan, repeats, _seconds)
     least = {
         name: {what: min(each) for what, each in spent.items() if each}
         for name, spent in times.items()
@@ -112,7 +115,7 @@ def measure(shot: Shot, plan: Plan, takes: int, repeats: int) -> dict[str, Any]:
         "shot": {"side": shot.side, "frames": shot.frames, "steps": steps, "takes": takes},
         "model": shot.request["checkpoint"]["name"],
         "plan": {"device": plan.device, "dtype": plan.dtype, "threads": plan.threads}
-        | {"compiled": plan.compiled},
+        | {"compiled": plan.compiled, "channels_last": plan.channels_last},
         "seconds": least,
         "work_tflop": work,
         "limit_tflops": limit,
@@ -127,7 +130,28 @@ def measure(shot: Shot, plan: Plan, takes: int, repeats: int) -> dict[str, Any]:
         },
         "same_bits_cached": bool(same),
         "preview_share": ours.preview_share(3),
+        "levels": levels,
     }
+
+
+def expected(result: dict[str, Any]) -> list[tuple[str, bool]]:
+    """What a run should show, in words, and whether this one did."""
+    ours, stock = (result["seconds"][name] for name in ("animatic", "diffusers"))
+    ratios = {what: stock[what] / ours[what] for what in ("take", "again", "takes") if what in ours}
+    share, bound = result["preview_share"], result["bound"]
+    lines = [
+        ("the same bits with and without what is kept", result["same_bits_cached"]),
+        (f"never slower for one take ({ratios['take']:.2f})", ratios["take"] >= 1),
+        (f"previews under 3% of the time ({100 * share:.1f}%)", share < 0.03),
+    ]
+    for what, words in (("again", "a re-roll"), ("takes", f"{result['shot']['takes']} takes")):
+        if what in ratios:
+            held = ratios[what] >= 0.9 * bound[what]
+            told = f"({ratios[what]:.2f} of {bound[what]:.2f})"
+            lines.append((f"{words}: nine tenths of what operations allow {told}", held))
+    if result["plan"]["device"] != "cpu":
+        lines.append((f"one take twice as fast ({ratios['take']:.2f})", ratios["take"] >= 2))
+    return lines
 
 
 def table(result: dict[str, Any]) -> str:
@@ -169,6 +193,15 @@ def table(result: dict[str, Any]) -> str:
         f"Previews: {100 * result['preview_share']:.1f}% of a take. "
         f"A large matrix product reaches {result['limit_tflops']:.3g} TFLOP/s here; one take does "
         f"{100 * share['animatic']:.0f}% of that, diffusers' {100 * share['diffusers']:.0f}%.",
+        "",
+        "A step of the UNet, times as fast as the plain one: "
+        + "; ".join(f"{name} {ratio:.2f}" for name, ratio in result["levels"].items())
+        + ".",
+        "",
+        *(
+            f"- {'as expected' if met else 'NOT AS EXPECTED'}: {words}"
+            for words, met in expected(result)
+        ),
     ]
     return "\n".join(lines)
 

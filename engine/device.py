@@ -16,6 +16,7 @@ import diffusers
 import psutil
 import torch
 import transformers
+from torch import nn
 
 from .. import __version__
 from .errors import EngineError
@@ -42,7 +43,8 @@ class Plan:
     a colon where there are several; ``threads`` counts CPU threads; ``guidance_batch`` is 2 where
     both halves of classifier-free guidance go through the model together and 1 where they go one
     after the other (half the memory); ``decode_batch`` is how many frames are decoded at once, and
-    with ``decode_tiles`` not even a whole one; ``compiled`` models went through torch.compile.
+    with ``decode_tiles`` not even a whole one; ``compiled`` models went through torch.compile;
+    ``channels_last`` is how convolutions lay out pictures in memory.
     """
 
     device: str
@@ -52,6 +54,7 @@ class Plan:
     decode_batch: int = 4
     decode_tiles: bool = False
     compiled: bool = False
+    channels_last: bool = False
     versions: dict[str, str] = field(default_factory=library_versions, compare=False)
 
     @property
@@ -64,7 +67,11 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as it is stored in take.json."""
-        unusual = {"decode_tiles": self.decode_tiles, "compiled": self.compiled}
+        unusual = {
+            "decode_tiles": self.decode_tiles,
+            "compiled": self.compiled,
+            "channels_last": self.channels_last,
+        }
         return {
             "device": self.device,
             "dtype": self.dtype,
@@ -103,7 +110,10 @@ def default_plan(device: str | None = None) -> Plan:
     _check_device(device)
     dtype = "float32" if device.startswith("cpu") else "float16"
     compiled = os.environ.get("ANIMATIC_COMPILE", "") not in ("", "0")
-    return Plan(device=device, dtype=dtype, threads=torch.get_num_threads(), compiled=compiled)
+    # Tensor cores want it so; on a CPU it gained nothing (docs/benchmarks.md).
+    channels_last = device.startswith("cuda")
+    threads = torch.get_num_threads()
+    return Plan(device, dtype, threads, compiled=compiled, channels_last=channels_last)
 
 
 def forced_plan(stored: dict[str, Any]) -> Plan:
@@ -120,6 +130,7 @@ def forced_plan(stored: dict[str, Any]) -> Plan:
             decode_batch=int(batch["decode"]),
             decode_tiles=bool(stored.get("decode_tiles", False)),
             compiled=bool(stored.get("compiled", False)),
+            channels_last=bool(stored.get("channels_last", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError(
@@ -193,6 +204,12 @@ def applied(plan: Plan) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
         torch.backends.cudnn.benchmark = benchmark
         debugging.fill_uninitialized_memory = filled
+
+
+def laid_out(model: nn.Module, plan: Plan) -> None:
+    """Lay out the weights of ``model`` in memory as ``plan`` says."""
+    if plan.channels_last:
+        nn.Module.to(model, memory_format=torch.channels_last)
 
 
 def synchronise(device: torch.device) -> None:

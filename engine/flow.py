@@ -29,7 +29,7 @@ def measure(earlier: NDArray[np.uint8], later: NDArray[np.uint8]) -> NDArray[np.
         cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC)
         for frame in (earlier, later)
     ]
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     ways = [search.calc(*pair, None) for pair in (gray, gray[::-1])]
     small = [cv2.resize(way, (width, height), interpolation=cv2.INTER_AREA) for way in ways]
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         if stored is None:
             print(f"{path} cannot be read as a picture.", file=sys.stderr)
             return 1
-        later = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+        later = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8)
         if earlier is not None:
             # OpenCV counts a file's colours from blue.
             flow = measure(earlier, later)[..., (2, 1, 0, 3)]

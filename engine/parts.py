@@ -22,7 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import original
 from .checkpoint import IMAGE, CheckpointInfo, content_hash, part_hash, read_info, read_json
-from .device import Plan
+from .device import Plan, laid_out
 from .errors import EngineError
 from .image_prompt import ImagePrompt, load_image_prompt
 from .lora import LoraStack, find_targets, merge, read_lora
@@ -109,6 +109,7 @@ class Parts:
         held = self._optional.get(part)
         if held is None or held[0] != content:
             held = (content, load_image_control(path, self.unet, self.latent_scale, self.plan))
+            laid_out(held[1], self.plan)
             self._optional[part] = held
         return held[1]
 
@@ -128,6 +129,7 @@ class Parts:
                 f"shrinks pictures {self.latent_scale} times; they are not of one model. Put the "
                 "right control encoder there."
             )
+        laid_out(encoder, plan)
         return use_reference_normalisation(encoder)
 
 
@@ -166,6 +168,8 @@ def load_parts(checkpoint_dir: Path, plan: Plan, progress: Progress) -> Parts:
         motion = load_model(MotionAdapter, motion_path, "the motion modules", plan)
     progress(4, steps)
     unet = join_motion(image_unet, motion, image_path, motion_path).eval()
+    for model in (unet, vae):
+        laid_out(model, plan)
     set_motion_scale(unet, info.scales["motion"])
     models = {"unet": unet, "text_encoder": text_encoder}
     if "adapter" in info.files:

@@ -99,6 +99,18 @@ class TakeMaker:
         whole = step_count(self._scheduler, self._request["sampling"]["steps"])
         return sum(whole if p.share == 1 else steps_in(p.share, whole) for p in self.passes)
 
+    @property
+    def residual_steps(self) -> float:
+        """All steps' residuals, in those of one step of the first pass: larger ones take more."""
+        whole = step_count(self._scheduler, self._request["sampling"]["steps"])
+        first = self.passes[0].size
+        return sum(
+            (whole if p.share == 1 else steps_in(p.share, whole))
+            * (p.size[0] * p.size[1])
+            / (first[0] * first[1])
+            for p in self.passes
+        )
+
     def take(self, seed: int) -> Generator[torch.Tensor, None, torch.Tensor]:
         """Gives the clip as it looks after each step; returns its latents [1, C, F, h, w]."""
         parts, sampling, clip = self._parts, self._request["sampling"], self._request["clip"]

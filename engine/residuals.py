@@ -53,15 +53,17 @@ class ResidualCache:
                 place = "device" if residuals[0].device == self._device else "host"
                 self._size[place] += _bytes(residuals)
 
-    def holds(self, steps: int) -> bool:
-        """Whether another take would find all residuals; asked after the first of its steps."""
+    def holds(self, steps: float) -> bool:
+        """Whether another take would find all residuals, ``steps`` times those of its first step;
+        asked after that one.
+        """
         room = self.budget + self.host_budget - sum(self._size.values())
         return not self._full and self._made * (steps - 1) <= room
 
     @contextmanager
     def lockstep(self) -> Iterator[None]:
         """Inside the block the residuals of the step at hand are kept, whatever the budget."""
-        self._lockstep = True
+        self._lockstep, self._made = True, 0
         try:
             yield
         finally:

@@ -43,6 +43,8 @@ __all__ = ["Cancelled", "Engine", "EngineError", "Take", "describe"]
 
 OnEvent = Callable[[dict[str, Any]], None]
 PREVIEWS = 8
+# What of a plan the models in memory are bound to.
+LOADED_AS = ("device", "dtype", "compiled", "channels_last")
 # What is stepped down where memory runs out, as the artist is told.
 _STEPPED_DOWN = {
     "sampling": "the two halves of the guidance were computed one after the other, which takes "
@@ -201,8 +203,8 @@ class Engine:
         held = self._parts
         if (
             held is not None
-            and (held.info.folder, held.plan.device, held.plan.dtype, held.plan.compiled)
-            == (folder, plan.device, plan.dtype, plan.compiled)
+            and held.info.folder == folder
+            and all(getattr(held.plan, entry) == getattr(plan, entry) for entry in LOADED_AS)
             and held.sha256 == content_hash(info := read_info(folder))
         ):
             # Parts that may be added may have been.
@@ -342,7 +344,9 @@ class Engine:
             seen = next(runs[first])
             # What one step's residuals take tells whether all of them find room.
             together = len(left) > 1 and (
-                not self._cache.holds(of) if order.together is None else order.together
+                not self._cache.holds(maker.residual_steps)
+                if order.together is None
+                else order.together
             )
             tell(first, seen)
             if not together:

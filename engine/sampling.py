@@ -107,7 +107,8 @@ class Denoiser:
         self, latents: torch.Tensor, t: torch.Tensor, window: Window | None
     ) -> tuple[torch.Tensor, Residuals | None]:
         """What ``halves`` says, and the first half's residuals where the image model needs them."""
-        halves, first, frames = [], None, latents.shape[2]
+        halves: list[torch.Tensor] = []
+        first, frames = None, latents.shape[2]
         for part in self._parts():
             self._check()
             residuals = self._control.at(t, part, self.share, window, latents)

@@ -47,10 +47,14 @@ def list_known(models: Path | None = None, catalogue: Path = CATALOGUE) -> list[
         entries = json.loads(catalogue.read_text(encoding="utf-8"))["models"]
         return [_known(entry, models or models_folder()) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AnimaticError(
-            f"The catalogue of models {catalogue} is damaged ({type(error).__name__}: {error}). "
-            "Install Animatic again."
-        ) from error
+        raise _damaged(catalogue, error) from error
+
+
+def _damaged(catalogue: Path, error: Exception) -> AnimaticError:
+    return AnimaticError(
+        f"The catalogue of models {catalogue} is damaged ({type(error).__name__}: {error}). "
+        "Install Animatic again."
+    )
 
 
 def _known(entry: dict, models: Path) -> KnownModel:
@@ -73,6 +77,42 @@ def _known(entry: dict, models: Path) -> KnownModel:
         folder=folder,
         installed=(folder / PurePosixPath(sign)).is_file(),
     )
+
+
+def refresh_cards(models: Path | None = None, catalogue: Path = CATALOGUE) -> list[str]:
+    """Let models that were downloaded before know of parts that may be added since.
+
+    A card gets the entries of the catalogue's that it lacks; what it says already, its owner may
+    have changed. Only where it lies beside the very files that the catalogue names. Returns the
+    names of the models. Raises AnimaticError where the catalogue is damaged.
+    """
+    models = models or models_folder()
+    try:
+        entries = json.loads(catalogue.read_text(encoding="utf-8"))["models"]
+        whole = {entry["name"]: entry for entry in entries if "card" in entry}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(catalogue, error) from error
+    return [name for name, entry in whole.items() if _refresh(models / name, entry)]
+
+
+def _refresh(folder: Path, entry: dict) -> bool:
+    path, newest = folder / CARD, entry["card"]
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        same = card["files"] == newest["files"] and all(
+            (folder / PurePosixPath(file["to"])).stat().st_size == file["bytes"]
+            for file in entry["files"]
+            if file["sha256"] is not None  # of others the size is not known to the byte
+        )
+        lacking = newest.keys() - card.keys()
+        if not same or not lacking:
+            return False
+        begun = path.with_suffix(".json.new")
+        begun.write_text(json.dumps({**newest, **card}, indent=2), encoding="utf-8")
+        begun.replace(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # another model, or a folder of somebody else's: it works as it did
+    return True
 
 
 class ModelDownload:
@@ -135,4 +175,5 @@ class ModelDownload:
             Commands(log, on_line, self._cancelled).run(command)
         except CommandFailed as error:
             raise AnimaticError(last.get("error") or str(error)) from error
+        refresh_cards(self._models, self._catalogue)
         return Path(last["folder"])

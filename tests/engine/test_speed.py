@@ -76,6 +76,39 @@ def test_with_room_takes_come_one_after_the_other(
     assert order == sorted(order)
 
 
+def test_a_second_pass_at_a_larger_size_counts_with_what_it_takes(
+    engine: Engine, request_for: MakeRequest, guides: Guides
+) -> None:
+    upscale = {"upscale": {"scale": 2, "share": 0.5}}
+    control = guides.control("depth", {0: 1.0})
+    engine._cache = ResidualCache(10**9)
+    generate(engine, request_for(control, sampling={"steps": 1}), guides)
+    one = sum(engine._cache._size.values())
+    for room, together in ((9, True), (13, False)):  # 4 steps, and 2 of four times the size
+        engine._cache = ResidualCache(room * one)
+        seen: list[dict[str, Any]] = []
+        request = request_for(control, sampling={"steps": 4, **upscale})
+        takes_of(engine, request, guides, None, on_event=seen.append)
+        assert any("together" in event for event in seen) == together
+
+
+def test_pictures_laid_out_channels_last_are_the_same_but_for_rounding(
+    checkpoint: Path, request_for: MakeRequest, guides: Guides
+) -> None:
+    engine = Engine("cpu")
+    engine.load(checkpoint, lambda event: None)
+    request = request_for(guides.control("depth", {0: 1.0}))
+    plain = generate(engine, request, guides)
+    assert "channels_last" not in plain.plan
+    plan = plain.plan | {"channels_last": True}
+    last, again = (generate(engine, request, guides, plan=plan) for _ in range(2))
+    assert engine.parts.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert last.plan == plan
+    assert np.array_equal(last.frames, again.frames)
+    assert np.abs(last.frames.astype(int) - plain.frames).max() <= 1
+    assert np.array_equal(generate(engine, request, guides).frames, plain.frames)
+
+
 def test_residuals_go_to_the_host_where_the_device_has_no_room() -> None:
     def made(value: float) -> tuple[torch.Tensor, ...]:
         return (torch.full((256,), value), torch.full((256,), value))
@@ -159,7 +192,12 @@ def test_the_bench_compares_and_finds_the_same_bits(
     assert figures["bound"]["again"] > figures["bound"]["takes"] > 1
     assert min(figures["work_tflop"].values()) > 0
     assert {"take", "again", "takes", "lockstep"} == set(figures["seconds"]["animatic"])
-    assert "| a re-roll with another seed |" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "| a re-roll with another seed |" in told
+    assert set(figures["levels"]) == {
+        "channels-last", "fused projections", "two takes in one batch",
+    }  # fmt: skip
+    assert "- as expected: the same bits with and without what is kept" in told
 
 
 def test_the_full_size_of_the_bench_is_that_of_the_published_models() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from animatic.blender_addon.errors import AnimaticError, Cancelled
-from animatic.blender_addon.link.install_models import ModelDownload, list_known
+from animatic.blender_addon.link.install_models import ModelDownload, list_known, refresh_cards
 from animatic.server.models import CATALOGUE, find_model, read_catalogue
 
 BIG = os.urandom(3_500_000)
@@ -297,6 +297,29 @@ def test_what_is_known_and_what_is_here(tmp_path: Path) -> None:
     known = {model.name: model for model in list_known(tmp_path)}
     assert known["sd15-depth"].installed
     assert not known["sd15-animatediff-v3"].installed
+
+
+def test_a_card_from_before_learns_of_the_parts_that_came_since(tmp_path: Path) -> None:
+    """Beside the same files alone; and what its owner has changed stays."""
+    entry = {"name": "big", "title": "Big", "purpose": "x", "licence": "x", "licence_url": "x"}
+    card = {"schema": 1, "name": "big", "files": {"base": "b.safetensors"}, "lineart_width": 8}
+    newest = card | {"image_guides": {"depth": "controlnet_depth"}}
+    file = {"to": "b.safetensors", "bytes": 5, "sha256": "0" * 64}
+    catalogue = tmp_path / "catalogue.json"
+    catalogue.write_text(json.dumps({"models": [entry | {"card": newest, "files": [file]}]}))
+    path = tmp_path / "models" / "big" / "animatic.json"
+    path.parent.mkdir(parents=True)
+    (path.parent / "b.safetensors").write_bytes(b"12345")
+    path.write_text(json.dumps(card | {"lineart_width": 3}))
+    assert refresh_cards(path.parents[1], catalogue) == ["big"]
+    assert json.loads(path.read_text()) == newest | {"lineart_width": 3}
+    assert refresh_cards(path.parents[1], catalogue) == []
+    for own, content in ((card, b"123456"), (card | {"files": {"base": "c"}}, b"12345")):
+        path.write_text(json.dumps(own))
+        (path.parent / "b.safetensors").write_bytes(content)
+        assert refresh_cards(path.parents[1], catalogue) == []
+        assert json.loads(path.read_text()) == own
+    assert sorted(each.name for each in path.parent.iterdir()) == [path.name, "b.safetensors"]
 
 
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
