@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH ?= auto
 PROMPT ?= orange boxes, an orange ball and an orange cone on snow at noon
 SETUP = $(PYTHON) tools/environments.py --torch $(TORCH)
-.PHONY: demo test test-all setup lint pictures guide examples extension
+.PHONY: demo test test-all setup lint pictures guide looks examples extension
 
 setup:
 	@$(SETUP) engine host
@@ -36,6 +36,10 @@ pictures: demo
 # The pictures of docs/guide.md, from the window of the Blender that ANIMATIC_BLENDER names.
 guide: setup
 	.venv/host/bin/python tools/guide_pictures.py
+
+# The thumbnails of presets/looks.
+looks: setup
+	.venv/host/bin/python tools/look_thumbnails.py
 
 examples:
 	@$(SETUP) host45

@@ -21,7 +21,7 @@ from .blender_addon.link.catalogue import PRESETS, Checkpoint, find_checkpoint, 
 from .blender_addon.link.engine_process import EngineProcess, find_engine_python
 from .blender_addon.link.evaluate import Evaluation
 from .blender_addon.link.generate import GenerateSettings, Generation, Host, Outcome
-from .blender_addon.link.install_models import ModelDownload, list_known
+from .blender_addon.link.install_models import ModelDownload, list_known, refresh_cards
 from .blender_addon.link.install_places import data_folder, models_folder
 from .blender_addon.link.replay import Replay
 from .blender_addon.shot.long_clip import LongClip
@@ -108,6 +108,7 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         far=options.far,
         crease=options.crease,
         lines_of=options.lines_of,
+        line_thickness=options.line_thickness,
         in_between=options.in_between,
         guides_only=options.guides_only,
         force=options.force,
@@ -128,6 +129,7 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
             loras=tuple(options.lora),
             prompts=tuple(options.prompt_at),
         ),
+        also=tuple(options.also),
         pictures=OwnPictures(
             reference=Path(options.reference[0]) if options.reference else None,
             scale=options.reference[1] if options.reference else 1.0,
@@ -261,6 +263,9 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
+    for folder in (*options.models, models_folder()):
+        for name in refresh_cards(folder):
+            print(f"{name} now knows of the parts that may be added to it.", file=sys.stderr)
     checkpoints = list_checkpoints([*options.models, models_folder()])
     here = {c.name for c in checkpoints}
     away = [known for known in list_known() if not known.installed and known.name not in here]

@@ -9,6 +9,8 @@ from typing import Any
 
 from . import __version__
 from .blender_addon.link.quality import read_qualities
+from .blender_addon.shot.also_guides import AlsoGuide, parse_also
+from .blender_addon.shot.errors import ShotError
 from .blender_addon.shot.passes import SCHEDULES, USUAL_SHARE
 from .blender_addon.shot.request import ENCODERS, UNSTEERED
 
@@ -73,6 +75,15 @@ def _add_render_options(parser: argparse.ArgumentParser) -> None:
         help="the scene frames whose guide holds the video, a listed one also at a strength of its "
         "own (default: camera)",
     )
+    add(
+        "--also",
+        type=_also,
+        action="append",
+        default=[],
+        metavar="GUIDE[/ENCODER][@STRENGTH]:KEYFRAMES",
+        help="guides of another kind beside these, with keyframes of their own, such as "
+        "lineart@0.5:every:8; may be repeated",
+    )
     add("--out", type=Path, help="output folder (default: out/ and the file's name)")
     add("--force", action="store_true", help="replace an earlier take in the output folder")
     add("--scene", help="scene name (default: the file's active scene)")
@@ -127,6 +138,13 @@ def _add_passes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _also(text: str) -> AlsoGuide:
+    try:
+        return parse_also(text)
+    except ShotError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _upscale(text: str) -> tuple[float, float]:
     scale, _, share = text.partition(":")
     try:
@@ -157,6 +175,13 @@ def _add_guide_options(parser: argparse.ArgumentParser) -> None:
         "(default: 140)",
     )
     add("--lines-of", metavar="COLLECTION", help="draw lines of this collection's objects only")
+    add(
+        "--line-thickness",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="width of the lines, 0.25 to 4 times what the model was made for (default: 1)",
+    )
 
 
 def _add_long_clip(parser: argparse.ArgumentParser) -> None:

@@ -6,11 +6,14 @@ in a background Blender that opens the file and never saves over it.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import AnimaticError
+from ..shot.also_guides import AlsoGuide, also_controls, check_also, merged
 from ..shot.keyframes import parse_keyframes
 from ..shot.long_clip import LongClip
 from ..shot.own_pictures import OwnPictures
@@ -35,7 +38,8 @@ class GenerateSettings:
     ``strength`` 0 to 2, ``guidance`` 1 to 30, ``keyframes`` as the command line spells them (with
     strengths of their own). ``near`` and ``far`` are scene units, ``crease`` degrees between faces,
     ``lines_of`` a collection's name, ``line_thickness`` a factor on the width of lines that the
-    model was made for: of the guides. ``in_between`` asks for a picture for every scene frame.
+    model was made for: of the guides. ``in_between`` asks for a picture for every scene frame,
+    ``also`` for guides of further kinds.
     """
 
     blend: Path
@@ -70,6 +74,7 @@ class GenerateSettings:
     steering: Steering = field(default_factory=Steering)
     passes: Passes = field(default_factory=Passes)
     pictures: OwnPictures = field(default_factory=OwnPictures)
+    also: tuple[AlsoGuide, ...] = ()
 
     def level(self, checkpoint: Checkpoint) -> Level:
         """Steps, guidance, schedule and LoRAs with ``checkpoint``."""
@@ -183,6 +188,8 @@ class Generation:
                 steering=steering,
                 lora_hashes={name: find_lora(checkpoint, name) for name, _ in steering.loras},
             )
+            if settings.also:
+                request["controls"] += also_controls(shot, settings.also, steering)
             own = settings.pictures.place(folder.staging / "guides")
             request |= own.request
             request["sampling"] |= own.sampling
@@ -269,6 +276,9 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
         )
     for name, _ in (*settings.steering.loras, *level.loras):
         find_lora(checkpoint, name)
+    if settings.also:
+        own = AlsoGuide(settings.guide, settings.keyframes, encoder=wanted)
+        check_also([own, *settings.also], checkpoint.encoders, checkpoint.name)
     return checkpoint
 
 
@@ -311,7 +321,19 @@ def _render_guides(
     guides = folder.staging / "guides"
     guides.mkdir()
     with progress.phase("guides"):
-        return run_task(blender, guides_task(settings, checkpoint, guides), progress)
+        shot = run_task(blender, guides_task(settings, checkpoint, guides), progress)
+        others = []
+        for each in settings.also:
+            # In a Blender of its own: rendering a kind of guide changes the scene for good.
+            asked = replace(
+                settings, guide=each.guide, keyframes=each.keyframes, in_between=False, also=()
+            )
+            with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
+                task = guides_task(asked, checkpoint, Path(scratch))
+                others.append(run_task(blender, task, progress))
+                for guide in others[-1]["guides"]:
+                    shutil.copyfile(Path(scratch, guide["file"]), guides / guide["file"])
+        return merged(shot, others) if others else shot
 
 
 def _write_blend(

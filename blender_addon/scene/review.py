@@ -58,14 +58,19 @@ def open_review(
         strip.transform.offset_x = round((index - (len(sides) - 1) / 2) * width)
         if side.files is not None:  # it was stretched over both sides
             strip.transform.scale_x /= len(sides)
-        strip.mute = False
+        strip.mute = strip.select = False
         _label(room, side, 2 + 2 * index, (index + 0.5) / len(sides), height)
     _turn_to(room, workspace)
     return room
 
 
 def review_of(scene: bpy.types.Scene) -> bpy.types.Scene | None:
-    """The review scene of ``scene``, while there is one."""
+    """The review scene of ``scene``, while there is one; ``scene`` itself where it is one.
+
+    Before 5.0 the artist turns the window to it, since the Video Sequencer shows no other.
+    """
+    if REVIEWED in scene:
+        return scene
     return next((other for other in bpy.data.scenes if other.get(REVIEWED) == scene), None)
 
 
@@ -107,7 +112,7 @@ def _label(room: bpy.types.Scene, side: Side, channel: int, x: float, height: in
     text.anchor_x, text.anchor_y, text.alignment_x = "CENTER", "BOTTOM", "CENTER"
     text.location = (x, 0.02)
     text.use_box, text.box_color, text.box_margin = True, (0.0, 0.0, 0.0, 0.6), 0.005
-    text.blend_type = "ALPHA_OVER"
+    text.blend_type, text.select = "ALPHA_OVER", False
 
 
 def _clear(room: bpy.types.Scene) -> None:

@@ -43,6 +43,7 @@ from .strip import write_strips
 
 _GUIDE_SETTINGS = ("near", "far", "crease", "lines_of", "line_thickness")
 """What the artist may set of the guides; the shot keeps what was set."""
+_THINNEST, _THICKEST = 0.25, 4.0
 
 Emit = Callable[[dict], None]
 """Receives progress events: ``{"phase", "done", "of", "text"}``."""
@@ -137,7 +138,8 @@ def make_guides(task: dict, emit: Emit) -> dict:
     with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
         stage = Stage(scene, film, *size, Path(scratch))
         pictures, depth, more = _render(task, stage, timing, snapped, on_step)
-        frames = {k: f"frame {decimal(timing.scene_time(k))}" for k in pictures}
+        # Of the scene, as asked for: what the artist counts in.
+        frames = {each.clip_frame: f"frame {decimal(each.asked)}" for each in snapped if each.kept}
         names = _write(out, task["guide"], pictures, frames)
         rendered = time.monotonic()
         if between:
@@ -201,7 +203,13 @@ def _render(
         return dict(zip(kept, guides.codes, strict=True)), depth, guides.warnings
     if task["guide"] == "lineart":
         asked = task.get("crease"), task.get("lines_of")
-        width = task["lineart_width"] * (task.get("line_thickness") or 1.0)
+        factor = task.get("line_thickness") or 1.0
+        if not _THINNEST <= factor <= _THICKEST:
+            raise SceneError(
+                f"The thickness of the lines is {factor:g}: set it from {_THINNEST:g} to "
+                f"{_THICKEST:g}."
+            )
+        width = task["lineart_width"] * factor
         lines = render_lineart(stage, times, width, on_step, *asked)
         return dict(zip(kept, lines, strict=True)), None, []
     if task["guide"] == "render":

@@ -181,10 +181,10 @@ def enlarged(motion: NDArray[np.uint16], height: int, width: int) -> NDArray[np.
     steps = _steps(height, width)
     for axis, scale in enumerate((scale_x, scale_y)):
         made[..., axis] = np.clip(np.rint(way[..., axis] * scale * steps) + _ZERO, 0, 65535)
-    made[..., 3] = motion[..., 3][nearest]
     own_left, own_top = (each[nearest] for each in _places(motion)[:2])
     own_mask, mask = motion[..., 2].astype(np.int64)[nearest], np.zeros((height, width), np.int64)
-    left, top = _places(made)[:2]
+    left, top, part_x, part_y = _places(made)
+    covered = np.zeros((height, width))
     for j in range(4):
         row = np.rint((top + j + 0.5) / scale_y - 0.5).astype(np.int64) - own_top
         for i in range(4):
@@ -192,7 +192,11 @@ def enlarged(motion: NDArray[np.uint16], height: int, width: int) -> NDArray[np.
             inside = (left + i >= 0) & (left + i < width) & (top + j >= 0) & (top + j < height)
             bit = own_mask >> 4 * row.clip(0, 3) + column.clip(0, 3) & 1
             mask |= (bit & inside) << 4 * j + i
+            if i in _INNER and j in _INNER:
+                covered += (bit & inside) * _linear(part_x, i) * _linear(part_y, j)
     made[..., 2] = mask
+    # As in ``encode_motion``: a sample of next to nothing of its surface is a speck.
+    made[..., 3] = np.rint(motion[..., 3][nearest] * np.minimum(covered / _ENOUGH, 1))
     return made
 
 

@@ -49,8 +49,8 @@ def flow_motions(
                 np.add.at(carried, place, sign * (way * near[..., None])[inside])
     # What no flow agrees on goes with what is around it: by itself it is noise.
     known = weights > _LEAST
-    whole = carried / np.where(known, weights, 1)[..., None]
-    whole = fill(whole.astype(np.float32), known) if known.any() else whole
+    whole = (carried / np.where(known, weights, 1)[..., None]).astype(np.float32)
+    whole = fill(whole, known) if known.any() else whole
     wall = Seen(np.ones((height, width)), np.ones((height, width)), np.zeros(known.shape, bool))
     motions = []
     for way, part, sign in ((forward, -share, 1), (backward, 1 - share, -1)):

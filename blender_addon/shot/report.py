@@ -26,6 +26,10 @@ def shot_sentences(result: dict[str, Any]) -> list[str]:
     kept = [_placed(keyframe) for keyframe in keyframes if keyframe["kept"]]
     lines.append(f"Keyframes: {'; '.join(kept)}.")
     lines += [keyframe["reason"] for keyframe in keyframes if not keyframe["kept"]]
+    for also in result.get("also", []):
+        placed = [_placed(keyframe) for keyframe in also["keyframes"] if keyframe["kept"]]
+        lines.append(f"Also {also['guide']} guides: {'; '.join(placed)}.")
+        lines += [keyframe["reason"] for keyframe in also["keyframes"] if not keyframe["kept"]]
     if result["depth"]:
         depth = result["depth"]
         lines.append(

@@ -159,20 +159,12 @@ def build_request(
     for prompts outside the shot or on one clip frame.
     """
     check_asked(prompt, negative_prompt, steps, guidance, strength)
-    for guide in shot["guides"]:
+    guides = [guide for guide in shot["guides"] if "also" not in guide]
+    for guide in guides:
         steering.check(guide["guide"])
-    if not shot["guides"]:
+    if not guides:
         raise ShotError("The shot has no guides: choose keyframes inside its range.")
-    own = _own_strengths(shot["keyframes"], strengths) if strengths else {}
-    keyframes: dict[str, list[dict[str, Any]]] = {}
-    for guide in sorted(shot["guides"], key=lambda guide: guide["clip_frame"]):
-        keyframes.setdefault(guide["guide"], []).append(
-            {
-                "clip_frame": guide["clip_frame"],
-                "sha256": guide["sha256"],
-                "strength": own.get(guide["clip_frame"], 1.0),
-            }
-        )
+    keyframes = keyed_guides(guides, shot.get("keyframes", []), strengths)
     clip = shot["shot"]["clip"]
     prompts = _snapped_prompts(shot["shot"], steering) if steering.prompts else []
     return {
@@ -187,13 +179,34 @@ def build_request(
         ],
         "clip": {name: clip[name] for name in ("frames", "fps", "width", "height")},
         "controls": [
-            {"guide": guide, "strength": float(strength), "keyframes": keyed, **steering.control()}
-            for guide, keyed in keyframes.items()
+            {
+                "guide": guides[0]["guide"],
+                "strength": float(strength),
+                "keyframes": keyframes,
+                **steering.control(),
+            }
         ],
         "sampling": {"steps": steps, "guidance": float(guidance), **steering.sampling()},
         "seeds": list(seeds),
         "shot": {**shot["shot"], "depth": shot["depth"]},
     }
+
+
+def keyed_guides(
+    guides: Sequence[Mapping[str, Any]],
+    keyframes: list[dict[str, Any]],
+    strengths: Mapping[Fraction, float],
+) -> list[dict[str, Any]]:
+    """A control's keyframes: its ``guides`` in order, each at its own strength, or 1."""
+    own = _own_strengths(keyframes, strengths) if strengths else {}
+    return [
+        {
+            "clip_frame": guide["clip_frame"],
+            "sha256": guide["sha256"],
+            "strength": own.get(guide["clip_frame"], 1.0),
+        }
+        for guide in sorted(guides, key=lambda guide: guide["clip_frame"])
+    ]
 
 
 def _own_strengths(

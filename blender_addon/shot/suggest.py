@@ -1,4 +1,4 @@
-"""Proposes clip frames to hold, from how the camera moves: its extremes, and even steps between.
+"""Proposes clip frames to hold, from how a shot moves: its extremes, and even steps between.
 
 The extremes are found as Douglas and Peucker (1973) simplify a line: the sample that lies farthest
 from the straight course between two chosen ones is chosen next. A camera that turns back, stops or
@@ -22,8 +22,8 @@ STEPS_PER_CLIP = 4
 def suggest_frames(path: NDArray[np.float64]) -> list[int]:
     """Return clip frames to hold, ascending, the first and the last among them.
 
-    ``path`` [F, D] is the camera at each clip frame, in units where 1 is a large change in every
-    column. Chosen frames are two or more apart, and no more than about a quarter of the clip.
+    ``path`` [F, D] is camera and objects at each clip frame, in units where 1 is a large change in
+    every column. Chosen frames are two or more apart, and no more than about a quarter of the clip.
     """
     count = len(path)
     chosen = {0, count - 1}

@@ -101,9 +101,20 @@ def shot_timing(scene: bpy.types.Scene, shot: Shot) -> ClipTiming:
         shot.start,
         shot.end,
         scene_rate(scene.render.fps, scene.render.fps_base),
-        checkpoint.frames,
+        long_clip(settings).most_frames(checkpoint.frames),
         checkpoint.fps,
         settings.frames if settings.use_frames else None,
+    )
+
+
+def long_clip(asked: bpy.types.PropertyGroup) -> LongClip:
+    """What the panel says of clips that are longer than the model's, and of loops."""
+    length = asked.context_length
+    context = (length, min(asked.context_overlap, length - 1), "uniform")
+    return LongClip(
+        context=context if asked.use_context else None,
+        loop=asked.loop,
+        free_noise=asked.free_noise and asked.use_context,
     )
 
 
@@ -157,8 +168,9 @@ def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> 
         lines_of=asked.lines_of.name if asked.lines_of is not None else None,
         in_between=asked.in_between,
         steering=_steering(scene, shot),
-        long_clip=LongClip(loop=asked.loop),
-        passes=Passes(None, (asked.upscale, USUAL_SHARE) if asked.use_upscale else None),
+        long_clip=long_clip(asked),
+        line_thickness=asked.thickness,
+        passes=_passes(asked),
         pictures=OwnPictures(path_of(asked.reference), asked.reference_scale, path_of(asked.first)),
         range=(shot.start, shot.end) if target.cut else None,
         scene=scene.name,
@@ -174,12 +186,28 @@ def _runs_scripts() -> bool:
     return bool(chosen) and not bpy.app.autoexec_fail
 
 
+def _passes(asked: bpy.types.PropertyGroup) -> Passes:
+    return Passes(
+        asked.schedule if asked.use_schedule else None,
+        (asked.upscale, USUAL_SHARE) if asked.use_upscale else None,
+    )
+
+
+def _encoder(asked: bpy.types.PropertyGroup) -> str | None:
+    """The one that was chosen, where the model has a choice; the panel shows none elsewhere."""
+    if asked.encoder == "usual" or len(find_model(asked.model).encoders.get(asked.guide, ())) < 2:
+        return None
+    return asked.encoder
+
+
 def _steering(scene: bpy.types.Scene, shot: Shot) -> Steering:
     asked = scene.animatic
     return Steering(
         temporal=asked.temporal,
         blur=asked.blur if asked.guide == "depth" else 0,
+        start=asked.guide_start,
         end=asked.guide_end,
+        encoder=_encoder(asked),
         loras=tuple((item.name, item.scale) for item in asked.loras if item.enabled and item.name),
         prompts=tuple(
             (Fraction(frame), with_look(asked.look, text, "")[0])

@@ -1,4 +1,4 @@
-"""How the camera moves through a shot, as numbers that say where it turns or stops."""
+"""How camera and objects move through a shot, as numbers that say where they turn or stop."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ MOVES = {
     "rollingclockwise": "rolls clockwise",
     "rollinganticlockwise": "rolls anticlockwise",
 }
+_SEEN = {"MESH", "CURVE", "SURFACE", "META", "FONT", "CURVES", "ARMATURE", "EMPTY"}
+# More than these tell no more of where a shot turns.
+_OBJECTS = 3
 # Of the view: a turn by less is no move that is seen as one.
 _TURNED = 0.25
 
@@ -69,14 +72,16 @@ def camera_move(scene: bpy.types.Scene, start: int, end: int) -> str | None:
     return None
 
 
-def camera_path(scene: bpy.types.Scene, times: list[Fraction]) -> NDArray[np.float64]:
-    """Return the camera at each of ``times`` (scene frames), float64 [F, 8].
+def motion_path(scene: bpy.types.Scene, times: list[Fraction]) -> NDArray[np.float64]:
+    """Return camera and objects at each of ``times`` (scene frames), float64 [F, 8 + 3 n].
 
-    Place (1 is the extent of the whole move), view direction, up direction, and the logarithm of
-    the lens. The scene's frame is changed and put back.
+    The camera's place (1 is the extent of the whole move), view direction, up direction, and the
+    logarithm of the lens; then the places of the objects that go farthest, as the camera's. The
+    scene's frame is changed and put back.
     """
     cuts = camera_cuts(scene)
-    rows = []
+    objects = [ob for ob in scene.objects if ob.type in _SEEN and not ob.hide_render]
+    rows, places = [], []
     with _frame_kept(scene):
         for time in times:
             scene.frame_set(math.floor(time), subframe=float(time % 1))
@@ -86,12 +91,19 @@ def camera_path(scene: bpy.types.Scene, times: list[Fraction]) -> NDArray[np.flo
             seen = camera.evaluated_get(graph)
             matrix = seen.matrix_world
             rows.append([*matrix.translation, *matrix.col[2][:3], matrix.col[1][2], _lens(seen)])
+            places.append([ob.evaluated_get(graph).matrix_world.translation[:] for ob in objects])
     path = np.array(rows)
-    place = path[:, :3]
-    extent = float(np.linalg.norm(np.ptp(place, axis=0)))
-    # A camera that only shakes has not moved: its turns count, not its place.
-    path[:, :3] = (place - place[0]) / extent if extent > 1e-4 else 0.0
-    return path
+    path[:, :3] = _moved(path[:, :3])
+    moves = np.array(places).reshape(len(times), len(objects), 3)
+    farthest = np.argsort(-np.linalg.norm(np.ptp(moves, axis=0), axis=1))[:_OBJECTS]
+    return np.concatenate([path, *(_moved(moves[:, index]) for index in farthest)], axis=1)
+
+
+def _moved(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``places`` [F, 3] from the first one on, where 1 is the extent of the whole move."""
+    extent = float(np.linalg.norm(np.ptp(places, axis=0)))
+    # What only shakes has not moved. Of a camera the turns still count.
+    return (places - places[0]) / extent if extent > 1e-4 else np.zeros_like(places)
 
 
 def _lens(camera: bpy.types.Object) -> float:

@@ -1,11 +1,14 @@
 """What the last guides were made of, for the panel to draw: near and far, and the pictures."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import bpy
 
+from ..shot.takes import TakeOnDisk
+from ..shot.timing import ClipTiming, snap_keyframes
 from . import previews
 
 
@@ -20,7 +23,8 @@ class GuidesReport:
 
 
 _last: GuidesReport | None = None
-_pictures: dict[int, int] = {}  # icons by scene frame
+_pictures: dict[int, int] = {}  # icons by scene frame, of the last guides
+_of_takes: dict[int, int] = {}  # and of what the newest takes were made from
 
 
 def last() -> GuidesReport | None:
@@ -30,7 +34,7 @@ def last() -> GuidesReport | None:
 
 def picture(frame: int) -> int:
     """The icon of the guide that was last made for a scene frame, or 0."""
-    return _pictures.get(frame, 0)
+    return _pictures.get(frame) or _of_takes.get(frame, 0)
 
 
 def remember(result: dict, folder: Path) -> None:
@@ -51,11 +55,34 @@ def remember(result: dict, folder: Path) -> None:
             _pictures[int(Fraction(keyframe["asked"]))] = icon
 
 
+def remember_takes(takes: Iterable[TakeOnDisk]) -> None:
+    """Keep the guides of ``takes``, the newest last, for the frames that they hold."""
+    _of_takes.clear()
+    for take in takes:
+        run = take.folder if (take.folder / "guides").is_dir() else take.folder.parent
+        shot, control = take.request["shot"], take.request["controls"][0]
+        files = {
+            each["clip_frame"]: run
+            / "guides"
+            / f"{control['guide']}_{each['clip_frame'] + 1:04d}.png"
+            for each in control["keyframes"]
+        }
+        icons = {k: previews.thumbnail(file) for k, file in files.items() if file.is_file()}
+        timing = ClipTiming.of_shot(shot)
+        frames = range(timing.start, timing.end + 1)
+        snapped = snap_keyframes([Fraction(frame) for frame in frames], timing)
+        _of_takes.update(
+            (frame, icons.get(one.clip_frame, 0))
+            for frame, one in zip(frames, snapped, strict=True)
+        )
+
+
 def forget() -> None:
     """Another file is open."""
     global _last
     _last = None
     _pictures.clear()
+    _of_takes.clear()
 
 
 def _distance(value: float) -> str:

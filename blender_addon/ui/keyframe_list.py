@@ -104,7 +104,7 @@ class ANIMATIC_UL_guide_frames(bpy.types.UIList):
         if picture:
             named.label(text=f"Frame {item.frame}", icon_value=picture)
         else:
-            named.label(text=f"Frame {item.frame}")
+            named.label(text=f"Frame {item.frame}", icon="BLANK1")
         if item.prompt:
             named.label(text="", icon="TEXT")
         held.prop(item, "strength", text="", slider=True)

@@ -9,7 +9,7 @@ from ..scene.animation_keys import key_times
 from ..scene.find_keyframes import find_keyframes
 from ..shot.suggest import suggest_frames
 from .asked import current_shot, shot_timing
-from .camera_motion import camera_path
+from .camera_motion import motion_path
 from .keyframe_list import Row, replace_in_shot, rewrite, rows_of, staying_here
 
 _SOURCES = (
@@ -113,18 +113,18 @@ class ANIMATIC_OT_guide_frames_fill(_ChangesList):
 
 
 class ANIMATIC_OT_guide_frames_suggest(_ChangesList):
-    """Choose guide frames from how the camera moves: where it turns or stops, and even steps \
-between that suit the model. Replaces the guide frames of this shot"""
+    """Choose guide frames from how camera and objects move: where they turn or stop, and even \
+steps between that suit the model. Replaces the guide frames of this shot"""
 
     bl_idname = "animatic.guide_frames_suggest"
     bl_label = "Suggest"
 
     def change(self, scene: bpy.types.Scene, _context: bpy.types.Context) -> None:
-        """Look at the camera at each frame of the clip."""
+        """Look at the scene at each frame of the clip."""
         shot = current_shot(scene)
         timing = shot_timing(scene, shot)
         times = [timing.scene_time(k) for k in range(timing.frames)]
-        chosen = suggest_frames(camera_path(scene, times))
+        chosen = suggest_frames(motion_path(scene, times))
         replace_in_shot(scene, shot, [times[k] for k in chosen])
 
 

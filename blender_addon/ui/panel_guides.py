@@ -24,6 +24,7 @@ class ANIMATIC_PT_guides(SubPanel, bpy.types.Panel):
             override(column, settings, "far")
         elif settings.guide == "lineart":
             override(column, settings, "crease")
+            column.prop(settings, "thickness")
             column.prop(settings, "lines_of")
         row = layout.row()
         row.template_list(

@@ -20,6 +20,7 @@ class ANIMATIC_PT_look(SubPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         """Style, quality and model."""
         settings = context.scene.animatic
+        self.layout.template_icon_view(settings, "look", show_labels=True, scale=4.0)
         column = split_column(self.layout)
         column.prop(settings, "look")
         column.prop(settings, "quality")
@@ -86,9 +87,19 @@ class ANIMATIC_PT_expert(SubPanel, bpy.types.Panel):
         column = split_column(self.layout)
         override(column, settings, "steps")
         override(column, settings, "guidance")
+        override(column, settings, "schedule")
+        column.separator()
+        if estimate.current().encoders:
+            column.prop(settings, "encoder")
+        column.prop(settings, "guide_start")
         column.prop(settings, "guide_end")
-        override(column, settings, "frames")
+        column.separator()
         override(column, settings, "range", "range_start", "range_end")
+        override(column, settings, "frames")
+        override(column, settings, "context", "context_length", "context_overlap")
+        part = column.column()
+        part.active = settings.use_context
+        part.prop(settings, "free_noise")
         column.prop(settings, "loop")
 
 

@@ -20,25 +20,28 @@ class ANIMATIC_PT_takes(SubPanel, bpy.types.Panel):
         row.prop(settings, "seed")
         row.operator("animatic.new_seed", text="", icon="FILE_REFRESH")
         lists = context.window_manager.animatic
-        if not lists.takes:
-            return
-        row = layout.row()
-        row.template_list(
-            "ANIMATIC_UL_takes", "", lists, "takes", lists, "takes_index", rows=3, maxrows=6
-        )
-        side = row.column(align=True)
-        side.operator("animatic.takes_refresh", text="", icon="FILE_REFRESH")
-        side.operator("animatic.take_folder", text="", icon="FILE_FOLDER")
-        row = layout.row(align=True)
-        row.operator("animatic.take_settings", icon="COPYDOWN")
-        row.operator_menu_enum("animatic.take_redo", "seed", text="Redo")
-        row = layout.row(align=True)
-        row.operator("animatic.take_solo", icon="SOLO_ON")
-        row.operator("animatic.take_compare", icon="MOD_MIRROR")
+        if lists.takes:
+            _draw_takes(layout, lists)
         if lists.review:
             row = layout.box().row()
             row.label(text=lists.review, icon="SEQ_SPLITVIEW")
             row.operator("animatic.review_end", icon="LOOP_BACK")
+
+
+def _draw_takes(layout: bpy.types.UILayout, lists: bpy.types.PropertyGroup) -> None:
+    row = layout.row()
+    row.template_list(
+        "ANIMATIC_UL_takes", "", lists, "takes", lists, "takes_index", rows=3, maxrows=6
+    )
+    side = row.column(align=True)
+    side.operator("animatic.takes_refresh", text="", icon="FILE_REFRESH")
+    side.operator("animatic.take_folder", text="", icon="FILE_FOLDER")
+    row = layout.row(align=True)
+    row.operator("animatic.take_settings", icon="COPYDOWN")
+    row.operator_menu_enum("animatic.take_redo", "seed", text="Redo")
+    row = layout.row(align=True)
+    row.operator("animatic.take_solo", icon="SOLO_ON")
+    row.operator("animatic.take_compare", icon="MOD_MIRROR")
 
 
 class ANIMATIC_PT_placement(SubPanel, bpy.types.Panel):

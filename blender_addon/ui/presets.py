@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..link.catalogue import PRESETS
 from ..link.quality import read_qualities
@@ -43,6 +44,11 @@ def look_items() -> list[tuple[str, str, str, int]]:
         for look in LOOKS.values()
     ]
     return [nothing, *numbered]
+
+
+def look_thumbnail(look: str) -> Path:
+    """The picture that suggests a look; ``make looks`` draws them."""
+    return PRESETS / "looks" / f"{look}.png"
 
 
 def quality_items() -> list[tuple[str, str, str, int]]:

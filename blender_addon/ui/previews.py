@@ -10,6 +10,7 @@ import bpy.utils.previews
 import numpy as np
 
 from .job import Preview
+from .presets import look_items, look_thumbnail
 from .redraw import windows
 
 CLIP, SHEET = "Animatic Preview", "Animatic Guides"
@@ -20,6 +21,7 @@ _ICONS_AT_ONCE = 4
 
 _icons: Any = None  # an ImagePreviewCollection while the extension is enabled
 _thumbnails: Any = None  # another, with the takes' first frames
+_looks: list[tuple[str, str, str, int, int]] = []  # Blender keeps no reference of its own
 _shown = 0  # frames of the clip in the sidebar
 _intake: Iterator[bool] | None = None  # yields False while there is more to do
 
@@ -28,6 +30,7 @@ def register() -> None:
     """Begin with no picture."""
     global _icons, _thumbnails
     _icons, _thumbnails = bpy.utils.previews.new(), bpy.utils.previews.new()
+    _looks.clear()
 
 
 def unregister() -> None:
@@ -41,6 +44,7 @@ def unregister() -> None:
     bpy.utils.previews.remove(_icons)
     bpy.utils.previews.remove(_thumbnails)
     _icons = _thumbnails = None
+    _looks.clear()
 
 
 def forget() -> None:
@@ -81,8 +85,12 @@ def _take_in(preview: Preview) -> Iterator[bool]:
     if not width or not height:
         return
     yield False
+    # Between two ticks it may have gone, with Undo or File > Open; the next preview brings it back.
+    again = bpy.data.images.get(CLIP)
+    if again is None or tuple(again.size) != (width, height):
+        return
     pixels = np.empty(width * height * 4, np.float32)
-    image.pixels.foreach_get(pixels)
+    again.pixels.foreach_get(pixels)
     yield False
     yield from _fill_icons(pixels.reshape(height, width, 4), preview.frames)
 
@@ -121,6 +129,15 @@ def thumbnail(picture: Path) -> int:
     name = str(picture)
     known = _thumbnails.get(name) or _thumbnails.load(name, name, "IMAGE")
     return known.icon_id
+
+
+def looks() -> list[tuple[str, str, str, int, int]]:
+    """The looks as items of an EnumProperty, with their pictures; read once."""
+    if not _looks:
+        for identifier, name, description, number in look_items():
+            icon = thumbnail(look_thumbnail(identifier)) if _thumbnails is not None else 0
+            _looks.append((identifier, name, description, icon, number))
+    return _looks
 
 
 def open_image(name: str) -> bool:

@@ -6,11 +6,12 @@ import bpy
 
 from ..errors import AnimaticError
 from ..link.catalogue import list_checkpoints
-from . import guides_report, session
+from ..shot.long_clip import MAX_AT_ONCE, MAX_FRAMES
+from . import guides_report, previews, session
 from .keyframe_list import AnimaticGuideFrame, go_to_active
 from .loras import AnimaticLora
 from .preferences import model_folders, preferences
-from .presets import NO_LOOK, look_items, quality_items
+from .presets import quality_items
 from .remote_models import remote_models
 from .take_strips import apply_over
 
@@ -67,6 +68,10 @@ def _take_found_far(settings: "AnimaticSettings", _context: bpy.types.Context) -
     found = guides_report.last()
     if settings.use_far and found is not None:
         settings.far = found.far_distance
+
+
+def _looks(_settings: object, _context: object) -> list[tuple[str, str, str, int, int]]:
+    return previews.looks()
 
 
 def _lay_over(settings: "AnimaticSettings", _context: bpy.types.Context) -> None:
@@ -150,6 +155,21 @@ class AnimaticSettings(bpy.types.PropertyGroup):
         max=math.pi,
         subtype="ANGLE",
     )
+    thickness: bpy.props.FloatProperty(
+        name="Thickness",
+        description=(
+            "Width of the lines; 1 is what the model was made for. Thicker lines bind it more, "
+            "thinner ones leave more to it"
+        ),
+        default=1.0,
+        min=0.25,
+        max=4.0,
+        soft_min=0.5,
+        soft_max=2.0,
+        precision=2,
+        step=5,
+        subtype="FACTOR",
+    )
     lines_of: bpy.props.PointerProperty(
         name="Only",
         description="Draw lines of what is in this collection alone. Empty: of everything",
@@ -210,6 +230,78 @@ class AnimaticSettings(bpy.types.PropertyGroup):
         name="Loop",
         description="Let the end of the video run into its beginning, to be played over and over",
     )
+    use_context: bpy.props.BoolProperty(
+        name="Windows",
+        description=(
+            "Make a clip that is longer than the model's in windows that overlap. Off: the "
+            "model's frames are spread over the whole shot"
+        ),
+    )
+    context_length: bpy.props.IntProperty(
+        name="Length",
+        description="Frames of a window: as many as the model was made for, mostly",
+        default=16,
+        min=2,
+        max=MAX_AT_ONCE,
+    )
+    context_overlap: bpy.props.IntProperty(
+        name="Overlap",
+        description="Frames that neighbouring windows share: more takes longer and is smoother",
+        default=4,
+        min=0,
+        max=MAX_AT_ONCE - 1,
+    )
+    free_noise: bpy.props.BoolProperty(
+        name="Same Noise",
+        description=(
+            "All windows begin from the same noise, shuffled (FreeNoise): subject and place stay "
+            "more alike over a long clip"
+        ),
+    )
+    guide_start: bpy.props.FloatProperty(
+        name="Hold From",
+        description=(
+            "After which part of the steps the guides begin to hold. Later lets the model compose "
+            "the picture before your shapes bind it"
+        ),
+        default=0.0,
+        min=0.0,
+        max=0.95,
+        precision=2,
+        step=5,
+        subtype="FACTOR",
+    )
+    encoder: bpy.props.EnumProperty(
+        name="Encoder",
+        description="What reads the guides, where the model has both for this kind of guide",
+        items=(
+            ("usual", "Automatic", "The model's usual one: SparseCtrl, where it has that"),
+            (
+                "sparse",
+                "SparseCtrl",
+                "Made for video: few guide frames also shape the frames between them",
+            ),
+            (
+                "image",
+                "ControlNet",
+                "Made for pictures: each guide frame is followed closely, frames between it are "
+                "free. Wants many guide frames",
+            ),
+        ),
+        default="usual",
+    )
+    use_schedule: bpy.props.BoolProperty(
+        name="Schedule", description="Set the noise schedule by hand in place of the quality's"
+    )
+    schedule: bpy.props.EnumProperty(
+        name="Schedule",
+        description="How the steps lead from noise to the picture",
+        items=(
+            ("dpm", "DPM++ 2M", "Good pictures in about half the steps, with any model"),
+            ("lcm", "LCM", "4 to 8 steps, with models or LoRAs that were made for it"),
+        ),
+        default="dpm",
+    )
     guide_end: bpy.props.FloatProperty(
         name="Hold For",
         description=(
@@ -233,8 +325,8 @@ class AnimaticSettings(bpy.types.PropertyGroup):
     look: bpy.props.EnumProperty(
         name="Style",
         description="A style: its words are added to your prompt",
-        items=look_items(),
-        default=NO_LOOK,
+        items=_looks,
+        default=0,  # the number of none
     )
     quality: bpy.props.EnumProperty(
         name="Quality",
@@ -354,14 +446,18 @@ class AnimaticSettings(bpy.types.PropertyGroup):
         precision=1,
     )
     use_frames: bpy.props.BoolProperty(
-        name="Frames", description="Make fewer frames than the model can: quicker, less smooth"
+        name="Frames", description="Set the number of frames by hand: fewer is quicker, less smooth"
     )
     frames: bpy.props.IntProperty(
         name="Frames",
-        description="Number of frames that the model makes for the shot",
+        description=(
+            "Number of frames that the model makes for the shot. More than it was made for want "
+            "Windows"
+        ),
         default=16,
         min=1,
-        max=32,
+        max=MAX_FRAMES,
+        soft_max=32,
     )
     use_range: bpy.props.BoolProperty(
         name="Range", description="Make only a part of the shot that is on screen"

@@ -11,10 +11,12 @@ from bpy.app.handlers import persistent
 
 from ..errors import AnimaticError
 from ..scene.camera_background import is_behind
+from ..scene.compat import show_in_sequencer
 from ..scene.review import REVIEWED, review_of
 from ..scene.shots import Shot, find_shots
+from ..scene.strip import edit_scene
 from ..shot.takes import TakeOnDisk, find_takes
-from . import previews, shot_states
+from . import guides_report, previews, shot_states
 from .asked import finished_runs
 from .redraw import redraw
 
@@ -77,7 +79,14 @@ def read_disk() -> None:
     # Takes from before the file was saved, or from the command line, are elsewhere.
     placed = dict.fromkeys(_run_of(folder) for folder in strips_of_takes())
     _on_disk = find_takes([*(run for run in placed if run not in runs), *runs])
+    guides_report.remember_takes(_newest(bpy.context.scene))
     refresh()
+
+
+def _newest(scene: bpy.types.Scene) -> list[TakeOnDisk]:
+    """The newest take of each shot of ``scene``."""
+    by_shot = {take.shot: take for take in _on_disk if take.scene == scene.name}
+    return list(by_shot.values())
 
 
 def refresh() -> None:
@@ -104,10 +113,19 @@ def refresh() -> None:
     lists = bpy.context.window_manager.animatic
     for row, state in zip(lists.shots, states, strict=True):
         row.state = state.name
+    if lists.review and not more[0]:
+        _back_to_edit(scene)
     lists.review, lists.behind_camera, _ = more
     for row in lists.takes:
         row.is_movie = Path(row.folder) in movies
     redraw()
+
+
+def _back_to_edit(scene: bpy.types.Scene) -> None:
+    """Undo takes a review away, too, but leaves the Video Sequencer with no scene at all."""
+    edit = edit_scene(scene)
+    if edit is not None:
+        show_in_sequencer(edit)
 
 
 def _current(scene: bpy.types.Scene, shots: list[Shot]) -> int:

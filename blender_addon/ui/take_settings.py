@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -10,18 +11,21 @@ import bpy
 from ..errors import AnimaticError
 from ..link.catalogue import Checkpoint
 from ..link.quality import Level, level_for, needs_guidance
+from ..shot.long_clip import LongClip
 from ..shot.passes import USUAL_SHARE
 from ..shot.request import UNSTEERED
 from ..shot.takes import TakeOnDisk
 from ..shot.timing import plan_clip
-from .asked import find_model, shots_of
+from .asked import find_model, long_clip, shots_of
 from .keyframe_list import Row, rewrite, rows_of
 from .presets import NO_LOOK, QUALITIES
 
 _LARGEST_SEED = 2**31 - 1
 # What of a request the panel has fields for.
-_CONTROL = {"guide", "strength", "keyframes", "blur", "end"}
-_SAMPLING = {"steps", "guidance", "temporal", "schedule", "upscale", "first_frame", "context"}
+_CONTROL = {"guide", "strength", "keyframes", "blur", "start", "end", "encoder"}
+_SAMPLING = {
+    *("steps", "guidance", "temporal", "schedule", "upscale", "first_frame", "context", "noise"),
+}
 
 
 def restore(scene: bpy.types.Scene, take: TakeOnDisk) -> None:
@@ -50,11 +54,14 @@ def restore(scene: bpy.types.Scene, take: TakeOnDisk) -> None:
     control = request["controls"][0]
     settings.guide, settings.strength = control["guide"], control["strength"]
     settings.blur = control.get("blur", UNSTEERED.blur)
+    settings.guide_start = control.get("start", UNSTEERED.start)
     settings.guide_end = control.get("end", UNSTEERED.end)
+    settings.encoder = control.get("encoder", "usual")
     _restore_pictures(settings, take)
     brought = {name for name, _ in level.loras}
     _restore_loras(settings, [lora for lora in request["loras"] if lora["name"] not in brought])
-    _restore_sampling(settings, level, request["sampling"])
+    _restore_sampling(settings, checkpoint, level, request["sampling"])
+    _restore_guide(settings, request["shot"])
     _restore_clip(scene, checkpoint, request["shot"])
     _restore_guide_frames(scene, request)
 
@@ -66,7 +73,9 @@ def _name(model: str) -> str:
         return ""
 
 
-def _restore_sampling(settings: bpy.types.PropertyGroup, level: _Fitting, sampling: dict) -> None:
+def _restore_sampling(
+    settings: bpy.types.PropertyGroup, checkpoint: Checkpoint, level: _Fitting, sampling: dict
+) -> None:
     settings.quality = level.quality
     settings.use_steps = level.steps != sampling["steps"]
     if settings.use_steps:
@@ -75,27 +84,40 @@ def _restore_sampling(settings: bpy.types.PropertyGroup, level: _Fitting, sampli
     if settings.use_guidance:
         settings.guidance = sampling["guidance"]
     settings.temporal = sampling.get("temporal", UNSTEERED.temporal)
-    settings.loop = sampling.get("context", {}).get("schedule") == "looped"
+    settings.use_schedule = level.schedule_by_hand
+    if settings.use_schedule:
+        settings.schedule = sampling["schedule"]
+    _restore_windows(settings, checkpoint, sampling)
     settings.use_upscale = "upscale" in sampling
     if settings.use_upscale:
         settings.upscale = sampling["upscale"]["scale"]
 
 
+def _restore_windows(
+    settings: bpy.types.PropertyGroup, checkpoint: Checkpoint, sampling: dict
+) -> None:
+    context = sampling.get("context", {})
+    settings.loop = context.get("schedule") == "looped"
+    usual = LongClip(loop=settings.loop).sampling(checkpoint.frames).get("context", {})
+    settings.use_context = context != usual
+    if settings.use_context:
+        settings.context_length, settings.context_overlap = context["length"], context["overlap"]
+    settings.free_noise = sampling.get("noise") == "free"
+
+
 @dataclass(frozen=True)
 class _Fitting(Level):
     """A quality level with which Generate goes from noise to the clip as a request does; with
-    ``by_hand`` only where the guidance is set by hand.
+    ``by_hand`` only where the guidance is set by hand, and ``schedule_by_hand`` the schedule.
     """
 
     quality: str = ""
     by_hand: bool = False
+    schedule_by_hand: bool = False
 
 
 def _level(request: dict, checkpoint: Checkpoint) -> _Fitting:
-    """The quality level for a request, of the same steps where there is one.
-
-    Raises AnimaticError where none samples as the request does.
-    """
+    """The quality level for a request, of the same steps where there is one."""
     sampling, asked = request["sampling"], {lora["name"] for lora in request["loras"]}
     guided = needs_guidance(request["negative_prompt"], sampling.get("temporal", 1.0))
     fitting = []
@@ -106,11 +128,10 @@ def _level(request: dict, checkpoint: Checkpoint) -> _Fitting:
             same = level.schedule == sampling.get("schedule")
             if same and {name for name, _ in level.loras} <= asked:
                 fitting.append(_Fitting(**vars(level), quality=each.id, by_hand=by_hand))
-    if not fitting:
-        raise AnimaticError(
-            f"No Quality samples as this take does ({sampling['schedule']}): press Redo, which "
-            "uses it as it is."
-        )
+    if not fitting:  # the schedule was said by hand
+        for each in QUALITIES.values():
+            level = level_for(each, checkpoint, schedule=sampling.get("schedule"))
+            fitting.append(_Fitting(**vars(level), quality=each.id, schedule_by_hand=True))
     return next((each for each in fitting if each.steps == sampling["steps"]), fitting[0])
 
 
@@ -135,6 +156,20 @@ def _restore_loras(settings: bpy.types.PropertyGroup, loras: list[dict]) -> None
     settings.loras_index = 0
 
 
+def _restore_guide(settings: bpy.types.PropertyGroup, shot: dict) -> None:
+    """What was set of the guides by hand."""
+    asked = shot.get("guide_settings", {})
+    for name in ("near", "far"):
+        setattr(settings, f"use_{name}", name in asked)
+        if name in asked:
+            setattr(settings, name, asked[name])
+    settings.use_crease = "crease" in asked
+    if settings.use_crease:
+        settings.crease = math.radians(asked["crease"])
+    settings.lines_of = bpy.data.collections.get(asked.get("lines_of", ""))
+    settings.thickness = asked.get("line_thickness", 1.0)
+
+
 def _restore_clip(scene: bpy.types.Scene, checkpoint: Checkpoint, shot: dict) -> None:
     settings = scene.animatic
     frames = (shot["start"], shot["end"])
@@ -143,7 +178,8 @@ def _restore_clip(scene: bpy.types.Scene, checkpoint: Checkpoint, shot: dict) ->
     settings.use_range = frames not in whole
     if settings.use_range:
         settings.range_start, settings.range_end = frames
-    usual = plan_clip(*frames, Fraction(shot["scene_fps"]), checkpoint.frames, checkpoint.fps)
+    most = long_clip(settings).most_frames(checkpoint.frames)
+    usual = plan_clip(*frames, Fraction(shot["scene_fps"]), most, checkpoint.fps)
     settings.use_frames = usual.frames != shot["clip"]["frames"]
     if settings.use_frames:
         settings.frames = shot["clip"]["frames"]
@@ -173,7 +209,7 @@ def _check_fields(request: dict) -> None:
     """Raise AnimaticError for what the panel has no field for."""
     control, sampling = request["controls"][0], request["sampling"]
     more = [*set(control) - _CONTROL, *set(sampling) - _SAMPLING]
-    if sampling.get("context", {}).get("schedule", "looped") != "looped":
+    if sampling.get("context", {}).get("schedule") == "static":
         more.append("context")
     if sampling.get("upscale", {}).get("share", USUAL_SHARE) != USUAL_SHARE:
         more.append("upscale")

@@ -63,6 +63,13 @@ def test_lines_of_a_chosen_shot(two_shots, tmp_path):
     assert result["source_sha256"] == before
     assert hashlib.sha256(two_shots.read_bytes()).hexdigest() == before
     assert result["blender"] == bpy.app.version_string
+    thin = read_png(tmp_path / "guides" / "lineart_0001.png").sum()
+    asked = {"guide": "lineart", "shot": "2", "keyframes": "13", "line_thickness": 2.0}
+    thick = run_child(tmp_path, blend=two_shots, **asked).result
+    assert thick["shot"]["guide_settings"] == {"line_thickness": 2.0}
+    refused = run_child(tmp_path, blend=two_shots, **asked | {"line_thickness": 9.0}).result
+    assert "thickness of the lines is 9" in refused["error"]
+    assert 1.6 * thin < read_png(tmp_path / "guides" / "lineart_0001.png").sum() < 2.4 * thin
 
 
 @pytest.mark.parametrize(

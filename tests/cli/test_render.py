@@ -239,10 +239,13 @@ def test_guides_only_starts_no_engine(scenes, models, tmp_path):
     result = run(
         "render", scenes(), "--guides-only", "--guide", "lineart", "--model", "tiny",
         "--models", models, "--out", out, "--engine-python", "/no/such/python", "--json",
+        "--also", "depth@0.5:1,24",
     )  # fmt: skip
     assert result.code == 0, result.err
     assert {path.name for path in out.iterdir()} == {"guides"}
     assert len(list((out / "guides").glob("lineart_*.png"))) == 3
+    assert len(list((out / "guides").glob("depth_*.png"))) == 2
+    assert "Also depth guides: 1 on clip frame 1; 24 on clip frame" in result.err
 
 
 def test_in_between_frames_at_the_scenes_rate_and_again_in_a_replay(scenes, models, tmp_path):

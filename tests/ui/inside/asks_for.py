@@ -23,6 +23,7 @@ with harness.extension():
     assert plain.pictures.reference is plain.pictures.first is None
     assert (plain.near, plain.far, plain.crease, plain.lines_of) == (None,) * 4
     assert not plain.in_between
+    assert plain.line_thickness == 1.0
 
     # prompts at guide frames take the style's words, too; a frame that is off changes nothing
     ops.guide_frames_fill(source="every", step=12)
@@ -47,6 +48,9 @@ with harness.extension():
     settings.near, settings.crease = 3.0, math.radians(120)
     settings.lines_of = scene.collection.children[0] if scene.collection.children else None
     settings.blur, settings.temporal, settings.guide_end = 2, 1.5, 0.75
+    settings.guide_start, settings.thickness = 0.125, 2.0
+    settings.use_context, settings.context_length, settings.context_overlap = True, 8, 20
+    settings.free_noise, settings.use_schedule, settings.schedule = True, True, "lcm"
     settings.in_between, settings.loop = True, True
     settings.use_upscale, settings.upscale = True, 2.0
     settings.reference = "//a.jpg"
@@ -61,6 +65,14 @@ with harness.extension():
     assert (full.steering.blur, full.steering.temporal, full.steering.end) == (2, 1.5, 0.75)
     assert full.passes.upscale[0] == 2.0
     assert full.long_clip.loop
+    assert full.long_clip.context == (8, 7, "uniform")  # neighbours share less than a window
+    assert (full.passes.schedule, full.long_clip.free_noise, full.line_thickness) == (
+        "lcm", True, 2.0,
+    )  # fmt: skip
+    assert asked.shot_timing(scene, asked.current_shot(scene)).frames == 8  # the shot's own length
+    scene.frame_end = 240
+    assert asked.shot_timing(scene, asked.current_shot(scene)).frames == 80  # more than 16
+    scene.frame_end = 24
     settings.guide = "lineart"
     run().steering.check("lineart")  # what is for depth alone is not asked for
 
@@ -70,6 +82,7 @@ with harness.extension():
         "name": "Scene", "scene": "Scene", "camera": "Camera", "start": 1, "end": 24,
         "scene_fps": "24", "film": {"width": 16, "height": 16}, "clip": clip, "note": "",
         "frame_map": [k // 3 for k in range(24)], "in_between": True,
+        "guide_settings": {"near": 3.0, "crease": 120.0, "line_thickness": 2.0},
     }  # fmt: skip
     made = request.build_request(
         {
@@ -86,18 +99,41 @@ with harness.extension():
     folder = harness.SCRATCH / "animatic" / "shot_001"
     (folder / "guides").mkdir(parents=True)
     (folder / "guides" / "reference.jpg").write_bytes(b"")
+    (folder / "guides" / "depth_0005.png").write_bytes(b"")
     (folder / "request.json").write_bytes(request.canonical_json(made))
     take = {"schema": 1, "seed": 5, "request_sha256": request.request_hash(made)}
     (folder / "take.json").write_text(json.dumps(take))
     ops.takes_refresh()
     settings.loras.clear()
     settings.guide_frames.clear()
-    for name in ("blur", "temporal", "guide_end", "in_between", "loop", "use_upscale", "upscale"):
+    for name in (
+        *("blur", "temporal", "guide_start", "guide_end", "in_between", "loop", "use_context"),
+        *("context_length", "free_noise", "use_schedule", "schedule", "use_upscale", "upscale"),
+        *("use_near", "near", "use_crease", "crease", "thickness"),
+    ):
         settings.property_unset(name)
+    settings.use_far = True
     assert ops.take_settings() == {"FINISHED"}
     assert (settings.blur, settings.temporal, settings.guide_end) == (2, 1.5, 0.75)
     assert (settings.in_between, settings.loop, settings.use_upscale) == (True, True, True)
     assert (settings.upscale, settings.reference_scale) == (2.0, 0.25)
+    assert (settings.guide_start, settings.use_schedule, settings.schedule) == (0.125, True, "lcm")
+    assert (settings.use_context, settings.context_length, settings.context_overlap) == (True, 8, 7)
+    assert (settings.free_noise, settings.encoder) == (True, "usual")
+    assert (settings.use_near, settings.near, settings.use_far) == (True, 3.0, False)
+    assert (settings.use_crease, settings.thickness) == (True, 2.0)
+    again = run()
+    assert (again.steering, again.long_clip, again.passes) == (
+        full.steering, full.long_clip, full.passes,
+    )  # fmt: skip
+
+    # the guide frames of the list show what the take was held by, also after a restart
+    # (in the background Blender gives no icons)
+    previews = harness.module("ui.previews")
+    previews.thumbnail, thumbnail = (lambda file: int(file.stem[-4:])), previews.thumbnail
+    ops.takes_refresh()
+    assert [report.picture(frame) for frame in (1, 12, 13, 18)] == [0, 5, 5, 0]
+    previews.thumbnail = thumbnail
     assert settings.reference == str((folder / "guides" / "reference.jpg").resolve())
     assert [(item.name, item.scale) for item in settings.loras] == [("Ink", 0.5)]
     assert [(item.frame, item.prompt) for item in settings.guide_frames] == [(1, ""), (13, "dusk")]
@@ -154,6 +190,16 @@ with harness.extension():
     card = harness.module("link.catalogue").PRESETS / "blockout-mini" / "animatic.json"
     (model / "animatic.json").write_bytes(card.read_bytes())
     settings.model = str(model)
+    estimate = harness.module("ui.estimate")
+    settings.encoder = "image"
+    estimate.refresh()
+    assert (run().steering.encoder, estimate.current().encoders) == (None, False)
+    told = json.loads(card.read_text())
+    told["image_guides"] = {"depth": "controlnet"}
+    (model / "animatic.json").write_text(json.dumps(told))
+    (model / "controlnet").mkdir()
+    estimate.refresh(anew=True)
+    assert (run().steering.encoder, estimate.current().encoders) == ("image", True)
     move(go(0, 3, 0))
     settings.loras.clear()
     assert ops.lora_suggest() == {"CANCELLED"}

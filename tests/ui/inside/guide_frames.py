@@ -28,6 +28,18 @@ with harness.extension():
     assert ops.guide_frames_suggest() == {"FINISHED"}
     assert {1, 13} <= set(frames()), frames()
     assert scene.frame_current == 5
+    # a box that stops while the camera stands still is seen, too
+    box = next(ob for ob in scene.objects if ob.type == "MESH")
+    camera, scene.camera = scene.camera, scene.camera.copy()
+    scene.collection.objects.link(scene.camera)
+    scene.camera.animation_data_clear()
+    for frame, x in ((1, 0.0), (10, 4.0), (24, 4.0)):
+        box.location.x = x
+        box.keyframe_insert("location", index=0, frame=frame)
+    ops.guide_frames_suggest()
+    assert 10 in frames(), frames()
+    bpy.data.objects.remove(scene.camera)
+    scene.camera = camera
     ops.guide_frames_fill(source="camera")
     assert frames() == [1, 13, 24]
     bpy.ops.object.select_all(action="DESELECT")

@@ -9,10 +9,15 @@ with harness.extension():
     harness.save_scene("shot.blend")
     presets = harness.module("ui.presets")
     settings = bpy.context.scene.animatic
-    for name in ("look", "quality"):
-        items = settings.bl_rna.properties[name].enum_items
+    for items in (presets.look_items(), presets.quality_items()):
         assert len(items) >= 3
-        assert all(item.name and item.description for item in items), name
+        assert all(name and description for _, name, description, _ in items), items
+    for look in (*presets.LOOKS, "none"):
+        picture = harness.module("shot.png").read_png(presets.look_thumbnail(look))
+        assert picture.shape[:2] == (128, 128)
+        settings.look = look
+        assert settings.look == look
+    settings.look = "none"
     assert presets.with_look("none", "a cat", "") == ("a cat", "")
     prompt, negative = presets.with_look("film_noir", "a cat,", "")
     assert prompt.startswith("a cat, film noir"), prompt

@@ -76,8 +76,15 @@ with harness.extension():
     assert shown(room, 20).shape[1] == 64
     assert written_runs.number_in(shown(room, 20)) == clip.clip_frame_at(20)
     assert strips(edit) == before
+    windows[0].scene = room  # as before 5.0, to see it
+    assert ops.review_end.poll()
+    windows[0].scene = scene
     assert ops.review_end() == {"FINISHED"}
     assert "Scene Review" not in bpy.data.scenes
+    assert all(space.sequencer_scene == edit for space in turned)
+    ops.take_compare()
+    bpy.data.scenes.remove(bpy.data.scenes["Scene Review"])  # as undo does
+    ops.takes_refresh()
     assert all(space.sequencer_scene == edit for space in turned)
 
     # as a movie, cut and set as it was: the same picture at each frame, at 23.976 a second
@@ -146,4 +153,24 @@ with harness.extension():
     assert [each.image.name for each in camera.background_images] == ["Own"]
     assert not camera.show_background_images
     assert not lists.behind_camera
+
+    # a new take is a movie from the start where that is asked for, over the render where that is
+    class FakeGeneration(harness.FakeGeneration):
+        def run(self, on_event):
+            run = written_runs.write_run("shot_003", [3], shot, first=200)
+            told = {**harness.SHOT, "shot": shot}
+            return harness.module("link.generate").Outcome(run, shot=told, takes=[{}])
+
+    harness.module("ui.runs").Generation = FakeGeneration
+    settings.strip_kind, settings.use_over, settings.over_opacity = "movie", True, 0.75
+    assert ops.generate() == {"FINISHED"}
+    newest = edit.sequence_editor.strips["Scene 003"]
+    assert (newest.type, newest.mute, newest.blend_alpha) == ("MOVIE", False, 0.75)
+    newest.blend_alpha = 1.0
+    assert [written_runs.number_in(shown(edit, frame)) for frame in (START, 19, END)] == [
+        200 + clip.clip_frame_at(frame) for frame in (START, 19, END)
+    ]
+    assert [strip.name for strip in edit.sequence_editor.strips if not strip.mute] == [
+        "Scene 003", "Scene Render",
+    ]  # fmt: skip
 print("DONE")
