@@ -126,6 +126,8 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
             start=options.guide_start,
             end=options.guide_end,
             encoder=options.encoder,
+            guess=options.guess,
+            over_steps=tuple(options.strength_at),
             loras=tuple(options.lora),
             prompts=tuple(options.prompt_at),
         ),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from . import __version__
+from . import cli_values as values
 from .blender_addon.link.quality import read_qualities
-from .blender_addon.shot.also_guides import AlsoGuide, parse_also
-from .blender_addon.shot.errors import ShotError
 from .blender_addon.shot.passes import SCHEDULES, USUAL_SHARE
 from .blender_addon.shot.request import ENCODERS, UNSTEERED
 
@@ -77,7 +75,7 @@ def _add_render_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--also",
-        type=_also,
+        type=values.also,
         action="append",
         default=[],
         metavar="GUIDE[/ENCODER][@STRENGTH]:KEYFRAMES",
@@ -88,7 +86,12 @@ def _add_render_options(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="replace an earlier take in the output folder")
     add("--scene", help="scene name (default: the file's active scene)")
     add("--shot", help="shot by name or number, where camera markers make several")
-    add("--range", type=_range, metavar="A:B", help="scene frames A to B instead of the shot's own")
+    add(
+        "--range",
+        type=values.scene_range,
+        metavar="A:B",
+        help="scene frames A to B instead of the shot's own",
+    )
     add("--frames", type=int, metavar="N", help="number of frames that the model makes")
     add("--seed", type=int, default=1, help="seed of the first take (default: 1)")
     add("--takes", type=int, default=1, metavar="N", help="number of takes (default: 1)")
@@ -131,26 +134,11 @@ def _add_passes(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--upscale",
-        type=_upscale,
+        type=values.upscale,
         metavar="SCALE[:SHARE]",
         help="make the frames 1.25 to 2 times as large, in a second pass of a share of the steps "
         f"(default: {USUAL_SHARE})",
     )
-
-
-def _also(text: str) -> AlsoGuide:
-    try:
-        return parse_also(text)
-    except ShotError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _upscale(text: str) -> tuple[float, float]:
-    scale, _, share = text.partition(":")
-    try:
-        return float(scale), float(share) if share else USUAL_SHARE
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not SCALE[:SHARE], e.g. 1.5") from None
 
 
 def _add_guide_options(parser: argparse.ArgumentParser) -> None:
@@ -188,7 +176,7 @@ def _add_long_clip(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--context",
-        type=_context,
+        type=values.context,
         metavar="LENGTH:OVERLAP[:SCHEDULE]",
         help="clips longer than the model's own, by windows of LENGTH frames that share OVERLAP; "
         "static, uniform (the default: shifted at each step) or looped",
@@ -207,17 +195,6 @@ def _add_long_clip(parser: argparse.ArgumentParser) -> None:
         help="let a frame see the first and those before it, which keeps the clip close to the "
         "first (AnimateZero)",
     )
-
-
-def _context(text: str) -> tuple[int, int, str]:
-    length, _, rest = text.partition(":")
-    overlap, _, schedule = rest.partition(":")
-    try:
-        return int(length), int(overlap), schedule or "uniform"
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not LENGTH:OVERLAP[:SCHEDULE], e.g. 16:4"
-        ) from None
 
 
 def _add_steering_options(parser: argparse.ArgumentParser) -> None:
@@ -251,8 +228,18 @@ def _add_steering_options(parser: argparse.ArgumentParser) -> None:
         help="share of the steps after which they no longer do (default: 1)",
     )
     add(
+        "--strength-at",
+        type=values.strength_at,
+        action="append",
+        default=[],
+        metavar="SHARE:FACTOR",
+        help="a factor on the guides' strength at a share of the steps, in straight lines between; "
+        "may be repeated",
+    )
+    add("--guess", action="store_true", help="let the guides lead without the prompt (guess mode)")
+    add(
         "--prompt-at",
-        type=_prompt_at,
+        type=values.prompt_at,
         action="append",
         default=[],
         metavar="FRAME:TEXT",
@@ -271,13 +258,13 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--reference",
-        type=_scaled,
+        type=values.scaled,
         metavar="IMAGE[@SCALE]",
         help="a picture to look at beside the prompt, at 0 to 2 (default: 1)",
     )
     add(
         "--first-picture",
-        type=_first_picture,
+        type=values.first_picture,
         default={},
         metavar="IMAGE|generate[:SEED]",
         help="a picture that becomes the first frame, and whose look all frames share; generate: "
@@ -290,33 +277,13 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--lora",
-        type=_scaled,
+        type=values.scaled,
         action="append",
         default=[],
         metavar="NAME[@SCALE]",
         help="a LoRA in the folder loras/ beside the model, at -2 to 2 (default: 1); may be "
         "repeated",
     )
-
-
-def _first_picture(text: str) -> dict[str, Any]:
-    """What ``OwnPictures`` is told of the first picture."""
-    word, colon, seed = text.partition(":")
-    if word != "generate" or (colon and not seed.isdecimal()):
-        return {"first": Path(text)}
-    return {"generate": True, "first_seed": int(seed) if colon else None}
-
-
-def _scaled(text: str) -> tuple[str, float]:
-    name, at, scale = text.rpartition("@")
-    try:
-        if at and name:
-            return name, float(scale)
-    except ValueError:
-        pass  # an @ in the name
-    if not text:
-        raise argparse.ArgumentTypeError("the name is missing")
-    return text, 1.0
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
@@ -326,7 +293,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="replace an earlier take in the output folder")
     add(
         "--in-between",
-        type=_rate,
+        type=values.rate,
         nargs="?",
         const=Fraction(0),
         metavar="FPS",
@@ -378,33 +345,3 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print a machine-readable summary on standard output"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _rate(text: str) -> Fraction:
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 240:
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate of 1 to 240 frames per second")
-    return rate
-
-
-def _range(text: str) -> tuple[int, int]:
-    try:
-        first, last = (int(part) for part in text.split(":"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not A:B, e.g. 1:48") from None
-    if last < first:
-        raise argparse.ArgumentTypeError(f"{text!r} ends before it starts")
-    return first, last
-
-
-def _prompt_at(text: str) -> tuple[Fraction, str]:
-    frame, colon, prompt = text.partition(":")
-    try:
-        if colon and prompt.strip():
-            return Fraction(frame), prompt.strip()
-    except (ValueError, ZeroDivisionError):
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not FRAME:TEXT, e.g. 24:a street at night")

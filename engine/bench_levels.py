@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from diffusers import UNetMotionModel
 
 from .device import Plan
 from .parts import Parts
@@ -35,7 +35,7 @@ def level_ratios(
     width, tokens = parts.unet.config.cross_attention_dim, parts.text_encoder.config
     small = side // parts.latent_scale
 
-    def step(unet: nn.Module, takes: int) -> Any:
+    def step(unet: UNetMotionModel, takes: int) -> Any:
         halves = 2 * takes
         text = torch.zeros(halves, tokens.max_position_embeddings, width)
         latents = torch.randn(halves, unet.config.in_channels, frames, small, small)

@@ -45,6 +45,8 @@ class Condition:
     encoder's residuals of each clip frame are multiplied by; ``key`` identifies values and mask.
     It acts in the steps that begin at ``start`` or later and before ``end``, as shares (0 to 1) of
     all steps: two controls of which one ends where the other starts share the steps between them.
+    ``over_steps`` are (share, factor), ascending: between them the strength changes in a straight
+    line. ``guess`` is ControlNet's guess mode: see ``residuals``.
     """
 
     values: torch.Tensor
@@ -53,6 +55,15 @@ class Condition:
     key: tuple[Any, ...]
     start: float = 0.0
     end: float = 1.0
+    over_steps: tuple[tuple[float, float], ...] = ()
+    guess: bool = False
+
+    def factor_at(self, share: float) -> float:
+        """What the strengths are multiplied by where ``share`` of the steps are done."""
+        if not self.over_steps:
+            return 1.0
+        shares, factors = zip(*self.over_steps, strict=True)
+        return float(np.interp(share, list(shares), list(factors)))
 
 
 def build_condition(
@@ -69,7 +80,7 @@ def build_condition(
     A keyframe with strength 0 is left out, as if it had never been set: scaled only in its own
     frame, it would still reach the others through the motion modules. ``blur`` takes details off
     the guides before they are encoded. Raises EngineError for a guide file that is missing,
-    damaged, or not what was asked for.
+    damaged, or not what was asked for, and for depth or lines that show nothing at all.
     """
     guide, kind = control["guide"], control.get("encoder")
     keyframes = [k for k in control["keyframes"] if k["strength"] > 0]
@@ -79,12 +90,19 @@ def build_condition(
     encoder = parts.control(guide, kind)
     width, height, frames = clip["width"], clip["height"], clip["frames"]
     blur = control.get("blur", 0)
-    encoded = {}
+    encoded, empty = {}, guide != "render"
     for keyframe in keyframes:
         picture = read_guide(guide, keyframe["sha256"], guides, width, height)
+        empty = empty and bool(picture.min() == picture.max())
         picture = blur_structure(picture[None], blur)[0]
         picture = enlarge_guide(picture, guide, *(size or (height, width)))
         encoded[keyframe["clip_frame"]] = _encode(parts, encoder, picture, keyframe["sha256"])
+    if empty:
+        raise EngineError(
+            f"The {guide} guides show one shade and nothing else, so there is nothing that they "
+            "could hold. Choose keyframes at which the camera sees something, or take the guide "
+            "away."
+        )
     strengths = frame_strengths(
         list(encoded),
         [keyframe["strength"] for keyframe in keyframes],
@@ -98,6 +116,8 @@ def build_condition(
         key,
         control.get("start", 0.0),
         control.get("end", 1.0),
+        tuple((each["at"], each["strength"]) for each in control.get("over_steps", [])),
+        control.get("guess", False),
     )
 
 

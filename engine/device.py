@@ -21,6 +21,13 @@ from torch import nn
 from .. import __version__
 from .errors import EngineError
 
+# The last two are oneDNN's, which has no other word for it.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "MPS backend out of memory",
+    "could not create a primitive",
+    "could not create a memory",
+)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -209,7 +216,8 @@ def applied(plan: Plan) -> Iterator[None]:
 def laid_out(model: nn.Module, plan: Plan) -> None:
     """Lay out the weights of ``model`` in memory as ``plan`` says."""
     if plan.channels_last:
-        nn.Module.to(model, memory_format=torch.channels_last)
+        move: Any = model.to  # one of its overloads, which the type checker does not know
+        move(memory_format=torch.channels_last)
 
 
 def synchronise(device: torch.device) -> None:
@@ -250,5 +258,5 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that memory ran out."""
     # torch raises its own class on CUDA only; on Metal and the CPU the text alone tells.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        sign in str(error) for sign in ("DefaultCPUAllocator", "MPS backend out of memory")
+        sign in str(error) for sign in _OUT_OF_MEMORY
     )

@@ -31,7 +31,8 @@ def measure(earlier: NDArray[np.uint8], later: NDArray[np.uint8]) -> NDArray[np.
     ]
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
-    ways = [search.calc(*pair, None) for pair in (gray, gray[::-1])]
+    both = (gray[0], gray[1]), (gray[1], gray[0])
+    ways = [search.calc(*pair, None) for pair in both]  # type: ignore[call-overload]
     small = [cv2.resize(way, (width, height), interpolation=cv2.INTER_AREA) for way in ways]
     flow = np.rint(np.concatenate(small, axis=-1) / scale * STEPS) + ZERO
     return flow.clip(0, 65535).astype(np.uint16)

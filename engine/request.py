@@ -158,6 +158,12 @@ def _check_control(control: Mapping[str, Any], frames: int, at_once: int, parts:
             f"The {guide} guide acts from {start} to {end} of the steps: both are shares from 0 to "
             "1, and the start comes before the end. Change them, or take the guide away."
         )
+    shares = [each["at"] for each in control.get("over_steps", [])]
+    if shares != sorted(set(shares)):
+        raise EngineError(
+            f"The {guide} guide's strengths over the steps are not in order, or two are at one "
+            "step. Name each share of the steps once, from the first on."
+        )
     encoder = parts.control(guide, control.get("encoder"))
     if _encoder_for(control, parts) != SPARSE:
         return  # it makes frame after frame, and knows of no clip

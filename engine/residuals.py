@@ -152,10 +152,17 @@ class ControlBranch:
         total: Residuals | None = None
         started = time.perf_counter()
         for (encoder, condition), owner in zip(self._controls, self.owners, strict=True):
-            if not condition.start <= share < condition.end:
+            factor = condition.factor_at(share)
+            if not condition.start <= share < condition.end or factor == 0:
                 continue
-            moment: tuple[Hashable, ...] = (t.item(), halves.start, halves.stop)
-            text = self._text[halves]
+            guided = halves
+            if condition.guess and len(self._text) > 1:
+                # What the negative prompt makes goes its own way.
+                guided = slice(max(halves.start, 1), halves.stop)
+                if guided.start >= guided.stop:
+                    continue
+            moment: tuple[Hashable, ...] = (t.item(), guided.start, guided.stop)
+            text = self._text[guided]
             if window is not None:
                 condition, text = window_condition(condition, window), window_text(text, window)
                 # Windows that show the same share what is kept, unless their texts may differ.
@@ -165,7 +172,10 @@ class ControlBranch:
                 if frame is not None:
                     condition = window_condition(condition, (frame,))
                     text = window_text(text, (frame,))
-                total = _sum(total, image_residuals(encoder, condition, latents, t, text))
+                seen = image_residuals(encoder, condition, latents, t, text)
+                if seen is not None:
+                    seen = _in_steps(seen, factor, condition.guess, halves, guided)
+                total = _sum(total, seen)
                 continue
 
             def compute(
@@ -178,7 +188,7 @@ class ControlBranch:
             made = _scaled(self._cache.get(owner, moment, compute), condition.strengths)
             if frame is not None:
                 made = tuple(each.unflatten(0, (len(text), -1))[:, frame] for each in made)
-            total = _sum(total, made)
+            total = _sum(total, _in_steps(made, factor, condition.guess, halves, guided))
         synchronise(self._text.device)
         self.seconds += time.perf_counter() - started
         return total
@@ -207,6 +217,26 @@ def _sum(total: Residuals | None, more: Residuals | None) -> Residuals | None:
     if total is None or more is None:
         return more if total is None else total
     return tuple(a + b for a, b in zip(total, more, strict=True))
+
+
+def _in_steps(
+    residuals: Residuals, factor: float, guess: bool, halves: slice, guided: slice
+) -> Residuals:
+    """``residuals`` of the ``guided`` ones of the ``halves``, as all of them get them.
+
+    In guess mode the deepest counts in full and the first skip a tenth, and the negative half gets
+    none: the control then leads without a prompt. Source: lllyasviel/ControlNet, guess mode, and
+    huggingface/diffusers, ``ControlNetModel.forward``, which forgets the negative half here.
+    """
+    if factor != 1:
+        residuals = tuple(factor * each for each in residuals)
+    if guess:
+        depth = torch.logspace(-1, 0, len(residuals)).tolist()
+        residuals = tuple(part * each for part, each in zip(depth, residuals, strict=True))
+    if guided == halves:
+        return residuals
+    # Of two halves one is left.
+    return tuple(torch.cat([torch.zeros_like(each), each]) for each in residuals)
 
 
 def _scaled(residuals: Residuals, strengths: torch.Tensor) -> Residuals:

@@ -21,7 +21,7 @@ from animatic.blender_addon.link.install_recipe import WHEEL_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_MB = 80
-COMMAND_LINE = ("cli.py", "cli_options.py", "cli_progress.py")
+COMMAND_LINE = ("cli.py", "cli_options.py", "cli_progress.py", "cli_values.py")
 SOURCES = ("__init__.py", "blender_addon", "engine", "server", "presets")
 PACKAGE = (*SOURCES, *COMMAND_LINE, "LICENSE", "README.md")
 EXTENSION = (*PACKAGE, "blender_manifest.toml")

@@ -259,7 +259,8 @@ def _weighted(sides: Sequence[Side]) -> tuple[NDArray[np.float32], NDArray[np.bo
         colour += moved * weight[..., None]
         weights += weight
     known = weights > 1e-6
-    return colour / np.where(known, weights, 1)[..., None], known
+    colour /= np.where(known, weights, 1)[..., None]
+    return colour, known
 
 
 def feathered(trust: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -33,8 +33,9 @@ class Steering:
 
     ``temporal`` 0 to 4 ties the frames together (Gen-1; 1 is plain guidance); ``blur`` 0 to 4 takes
     details off depth guides; the guides act from ``start`` to ``end``, shares of the steps;
-    ``encoder`` is "sparse" or "image" where it is not to be the model's usual one; ``loras`` are
-    (name, scale from -2 to 2);
+    ``encoder`` is "sparse" or "image" where it is not to be the model's usual one; with ``guess``
+    they lead without the prompt (ControlNet's guess mode); ``over_steps`` are (share of the steps,
+    factor on the strength); ``loras`` are (name, scale from -2 to 2);
     ``prompts`` are (scene frame, prompt): the text changes from one to the next.
     """
 
@@ -43,6 +44,8 @@ class Steering:
     start: float = 0.0
     end: float = 1.0
     encoder: str | None = None
+    guess: bool = False
+    over_steps: tuple[tuple[float, float], ...] = ()
     loras: tuple[tuple[str, float], ...] = ()
     prompts: tuple[tuple[Fraction, str], ...] = ()
 
@@ -64,6 +67,11 @@ class Steering:
                 f"The guides would act from {self.start:g} to {self.end:g} of the steps, which is "
                 "never: set the start before the end."
             )
+        for at, strength in self.over_steps:
+            _check_number("share of the steps", at, 0, 1)
+            _check_number("strength over the steps", strength, 0, 2)
+        if len({at for at, _ in self.over_steps}) < len(self.over_steps):
+            raise ShotError("Two strengths are set at one share of the steps: keep one of them.")
         if self.encoder not in (None, *ENCODERS):
             raise ShotError(f"{self.encoder!r} is no encoder: use {' or '.join(ENCODERS)}.")
         if len(self.loras) > MAX_LORAS:
@@ -75,8 +83,10 @@ class Steering:
 
     def control(self) -> dict[str, Any]:
         """What a request's controls hold of this."""
-        named = {} if self.encoder is None else {"encoder": self.encoder}
-        return named | self._asked("blur", "start", "end")
+        named: dict[str, Any] = {} if self.encoder is None else {"encoder": self.encoder}
+        if self.over_steps:
+            named["over_steps"] = [{"at": a, "strength": s} for a, s in sorted(self.over_steps)]
+        return named | self._asked("blur", "start", "end", "guess")
 
     def sampling(self) -> dict[str, Any]:
         """What a request's sampling holds of this."""

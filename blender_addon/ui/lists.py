@@ -83,6 +83,7 @@ class ANIMATIC_UL_shots(bpy.types.UIList):
         told.alignment = "RIGHT"
         told.label(text=f"{item.start} to {item.end}")
         if item.takes:
+            told.separator(factor=0.5)
             told.label(text=str(item.takes), icon="SEQUENCE")
         told.label(text="", icon=ShotState[item.state].icon)
 

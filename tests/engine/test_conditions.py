@@ -94,6 +94,19 @@ def test_a_wrong_guide_is_named(guides: Guides, name: str) -> None:
     assert f"{name}.png" in str(caught.value)
 
 
+def test_guides_that_show_nothing_are_refused_where_all_of_them_do(
+    engine: Engine, guides: Guides
+) -> None:
+    codes = np.full((SIZE, SIZE), 700, np.uint16)
+    sha256 = guides.add("one_shade.png", Image.fromarray(codes))
+    flat = {"clip_frame": 0, "sha256": sha256, "strength": 1.0}
+    control = {"guide": "depth", "strength": 1.0, "keyframes": [flat]}
+    with pytest.raises(EngineError, match="show one shade and nothing else"):
+        build(engine, guides, control)
+    control["keyframes"] = [flat, guides.control("depth", {2: 1.0})["keyframes"][0]]
+    assert build(engine, guides, control) is not None
+
+
 def test_a_guide_that_changed_or_went_missing_is_named(guides: Guides) -> None:
     sha = guides.add("changed.png", Image.new("I;16", (SIZE, SIZE)))
     guides[sha].write_bytes(guides[sha].read_bytes()[:-20])

@@ -157,6 +157,64 @@ def test_outside_its_steps_a_control_is_as_if_not_there(
     assert previews(engine, both, guides) == whole
 
 
+def test_strength_over_the_steps_is_a_factor_in_straight_lines(
+    engine: Engine, request_for: MakeRequest, guides: Guides
+) -> None:
+    control = guides.control("depth", {0: 1.0}, strength=2)
+    sampling = {"steps": 4}
+
+    def over(*places: tuple[float, float]) -> list[bytes]:
+        asked = [{"at": at, "strength": strength} for at, strength in places]
+        return previews(
+            engine, request_for(control | {"over_steps": asked}, sampling=sampling), guides
+        )
+
+    whole = previews(engine, request_for(control, sampling=sampling), guides)
+    early = previews(engine, request_for(control | {"end": 0.5}, sampling=sampling), guides)
+    half = previews(engine, request_for(control | {"strength": 1}, sampling=sampling), guides)
+    assert over((0, 1)) == whole
+    assert over((0.3, 0.5)) == half
+    assert over((0.25, 1), (0.5, 0)) == early  # its steps begin at 0, a quarter, a half ...
+    assert over((0, 1), (1, 0))[0] == whole[0] != over((0, 0.2), (1, 0))[0]
+    unordered = [{"at": 0.5, "strength": 1}, {"at": 0.5, "strength": 0}]
+    with pytest.raises(EngineError, match="not in order, or two are at one step"):
+        frames_of(engine, request_for(control | {"over_steps": unordered}), guides)
+
+
+@pytest.mark.parametrize("encoder", ["sparse", "image"])
+@torch.inference_mode()
+def test_guess_mode_works_with_guidance(
+    equipped: Engine, request_for: MakeRequest, guides: Guides, encoder: str
+) -> None:
+    """The negative half gets nothing, the other ever more from the first skip to the middle."""
+    plain = guides.control("depth", {0: 1.0, 2: 1.0}) | {"encoder": encoder}
+    seen: list[Any] = []
+
+    def see(module: torch.nn.Module, args: Any, asked: dict[str, Any]) -> None:
+        down, middle = (asked[f"{name}_block_additional_residual{end}"]
+                        for name, end in (("down", "s"), ("mid", "")))  # fmt: skip
+        seen.append([each.clone() for each in (*down, middle)])
+
+    hook = equipped.parts.unet.register_forward_pre_hook(see, with_kwargs=True)
+    try:
+        for control in (plain, plain | {"guess": True}):
+            frames_of(equipped, request_for(control, sampling={"steps": 1}), guides)
+    finally:
+        hook.remove()
+    usual, guessed = seen
+    weights = torch.logspace(-1, 0, len(usual))
+    assert (weights[0].item(), weights[-1].item()) == pytest.approx((0.1, 1))
+    for weight, ours, theirs in zip(weights, guessed, usual, strict=True):
+        assert not ours[:FRAMES].any()
+        torch.testing.assert_close(ours[FRAMES:], weight * theirs[FRAMES:], rtol=1e-4, atol=1e-5)
+    # One half after the other, and with temporal guidance, it is made all the same.
+    take = equipped.generate(request_for(plain | {"guess": True}), guides, 1, print, lambda: False)
+    plan = take.plan | {"batch": {"guidance": 1, "decode": 4}}
+    request = request_for(plain | {"guess": True})
+    split = equipped.generate(request, guides, 1, lambda event: None, lambda: False, plan)
+    assert np.abs(split.frames.astype(int) - take.frames).max() <= 1
+
+
 @pytest.mark.parametrize(("start", "end"), [(0.5, 0.5), (0.8, 0.2)])
 def test_a_control_that_never_acts_gets_a_sentence(
     engine: Engine, request_for: MakeRequest, guides: Guides, start: float, end: float

@@ -14,13 +14,13 @@ FAULT_ENGINE = ("--engine", "fault_engines", "--stall-seconds", "1.5", "--cancel
 
 
 def write_guide(path: Path, value: int) -> Path:
-    """A 16-bit gray 64x64 PNG, as a depth guide is, without any library."""
+    """A 16-bit gray 64x64 PNG, as a depth guide is, without any library: two shades."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    pixels = zlib.compress((b"\0" + bytes([value, 0]) * 64) * 64)
+    pixels = zlib.compress((b"\0" + bytes([value, 0]) * 32 + bytes([value, 255]) * 32) * 64)
     header = struct.pack(">IIBBBBB", 64, 64, 16, 0, 0, 0, 0)
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

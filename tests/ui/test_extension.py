@@ -28,6 +28,7 @@ def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> 
         "cli.py",
         "cli_options.py",
         "cli_progress.py",
+        "cli_values.py",
         "engine_wheel",
         "LICENSE",
         "README.md",

@@ -44,7 +44,11 @@ def memory_of(process):
 def content():
     """What is in the file, and how the scene stands."""
     kinds = ("scenes", "objects", "meshes", "cameras", "materials", "actions", "images", "worlds")
-    names = {kind: sorted(each.name for each in getattr(bpy.data, kind)) for kind in kinds}
+    # a preview's picture is there for a while, and in no file
+    names = {
+        kind: sorted(each.name for each in getattr(bpy.data, kind) if not each.is_runtime_data)
+        for kind in kinds
+    }
     scene = bpy.context.scene
     render = {
         name: str(getattr(scene.render, name))
@@ -153,6 +157,7 @@ def steps(driver):
     yield 1.0
     unchanged("disabled")
     driver.tell(name="disabled")
+    yield from opened()  # disabling forgets the preferences
 
     # no more memory is given to the engine: a real refusal of the system
     yield from samples()
