@@ -5,6 +5,7 @@ import json
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,7 +54,10 @@ def _run(options: argparse.Namespace) -> None:
     info = read_info(options.checkpoint)
     side, frames = info.native["width"], info.native["frames"]
     if options.describe:
-        scenes = describe(held_out_blockouts(options.blender_clips, frames, BLENDER_SEED))
+        wanted = options.blender_clips
+        scenes: dict[str, Any] = {"clips": []}
+        if wanted:
+            scenes = describe(held_out_blockouts(wanted, frames, BLENDER_SEED))
         options.describe.write_text(json.dumps(scenes), encoding="utf-8")
         return
     steps = options.steps or (8 if options.quick else info.defaults["steps"])

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from animatic.engine.bench import MINI
 from animatic.engine.conditions import Condition
 from animatic.engine.residuals import ResidualCache
 from animatic.engine.run import Engine, EngineError
@@ -23,6 +25,7 @@ from animatic.engine.windows import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from .conftest import Guides
 
@@ -205,3 +208,44 @@ def test_what_cannot_be_gets_a_sentence(
     sampling, sentence = WRONG[name]
     with pytest.raises(EngineError, match=sentence):
         generate(engine, request_for(clip={"frames": 40}, sampling=sampling), guides)
+
+
+@pytest.mark.slow
+def test_the_seams_of_windows_are_little_more_than_what_moves(
+    tmp_path: Path, request_for: MakeRequest
+) -> None:
+    """With -s it prints how much frames change where windows of 8 frames that share 2 begin and
+    end, and elsewhere, against a clip of one window of blockout-mini.
+    """
+    frames, side = 16, 128
+    engine, guides = Engine("cpu"), Guides(tmp_path)
+    engine.load(MINI, lambda event: None)
+    rows, columns = np.indices((side, side))
+    keyframes = []
+    for k in range(0, frames, 3):
+        ball = (columns - 24 - 5 * k) ** 2 + (rows - 70) ** 2 < 22**2
+        codes = np.where(ball, 50000, np.where(rows > 60, 300 * (rows - 60), 0)).astype(np.uint16)
+        sha256 = guides.add(f"{k}.png", Image.fromarray(codes))
+        keyframes.append({"clip_frame": k, "sha256": sha256, "strength": 1.0})
+    request = request_for(
+        {"guide": "depth", "strength": 1.0, "keyframes": keyframes},
+        prompt="a red ball on grass at noon",
+        checkpoint={"name": "blockout-mini"},
+        clip={"frames": frames, "width": side, "height": side},
+        sampling={"steps": 10},
+    )
+
+    def changes(context: dict[str, Any]) -> np.ndarray:
+        asked = {**request, "sampling": {**request["sampling"], **context}}
+        take = engine.generate(asked, guides, 1, lambda event: None, lambda: False).frames
+        return np.abs(np.diff(take.astype(float), axis=0)).mean(axis=(1, 2, 3))
+
+    whole = changes({})
+    windows = windows_at(Context(8, 2, "static"), frames, 0)
+    ends = {frame for w in windows for frame in (w[0] - 1, w[-1]) if 0 <= frame < frames - 1}
+    elsewhere = sorted(set(range(frames - 1)) - ends)
+    for schedule in ("static", "uniform"):
+        more = changes({"context": {"length": 8, "overlap": 2, "schedule": schedule}}) / whole
+        seams, others = more[sorted(ends)].mean(), more[elsewhere].mean()
+        print(f"\n{schedule}: {seams:.2f} times the change at seams, {others:.2f} elsewhere")
+        assert seams < 1.5 * others
