@@ -229,9 +229,9 @@ def test_progress_and_previews(engine: Engine, request_for: MakeRequest, guides:
 def test_any_multiple_of_eight(
     engine: Engine, request_for: MakeRequest, guides: Guides, width: int, height: int, frames: int
 ) -> None:
-    guides.sha["depth", 9] = guides.add(
-        f"{width}x{height}.png", Image.new("I;16", (width, height), 30000)
-    )
+    codes = np.full((height, width), 30000, np.uint16)
+    codes[0] = 100
+    guides.sha["depth", 9] = guides.add(f"{width}x{height}.png", Image.fromarray(codes))
     control = guides.control("depth", {0: 1.0})
     control["keyframes"][0]["sha256"] = guides.sha["depth", 9]
     clip = {"width": width, "height": height, "frames": frames}

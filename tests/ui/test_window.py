@@ -93,6 +93,11 @@ def test_interruptions(stage: Stage) -> None:
     ]
 
 
+def test_responsive(stage: Stage) -> None:
+    told = stage.play("responsive.py", 1200)
+    assert [line["name"] for line in told if "name" in line] == ["tick", "draw", "idle"]
+
+
 @pytest.mark.skipif(os.environ.get("ANIMATIC_INSTALL") != "1", reason="needs the internet")
 def test_installed_engine(stage: Stage) -> None:
     told = stage.play("installed_engine.py", 3600)

@@ -12,14 +12,25 @@ FACES = 1_000_000
 
 
 def timed(function, spent):
-    """The same function, which notes its milliseconds."""
+    """The same timer, which notes its milliseconds."""
 
-    def call(*arguments, **options):
+    def call():
         began = time.thread_time()
         try:
-            return function(*arguments, **options)
+            return function()
         finally:
             spent.append(1000 * (time.thread_time() - began))
+
+    return call
+
+
+def timed_draw(draw, spent):
+    """The same draw function, likewise; Blender counts what it takes."""
+
+    def call(self, context):
+        began = time.thread_time()
+        draw(self, context)
+        spent.append(1000 * (time.thread_time() - began))
 
     return call
 
@@ -41,7 +52,7 @@ def steps(driver):
     preferences.engine_python = settings["engine"]
     mine = bpy.context.scene.animatic
     mine.prompt, mine.model, mine.quality = "a street", settings["model"], "draft"
-    mine.use_steps, mine.steps = True, 40
+    mine.use_steps, mine.steps = True, 20
     session, watch = driver.module("ui.session"), driver.module("ui.watch")
     spent = {"tick": [], "draw": [], "idle": []}
     session._tick = timed(session._tick, spent["tick"])
@@ -50,19 +61,17 @@ def steps(driver):
     bpy.app.timers.register(watch._watch, persistent=True)
     for kind in driver.module("ui.panel").CLASSES:
         if hasattr(kind, "draw"):
-            kind.draw = timed(kind.draw, spent["draw"])
+            kind.draw = timed_draw(kind.draw, spent["draw"])
     yield from driver.open_tab()
     yield 3.0
-    idle = len(spent["draw"])
     with driver.over():
         bpy.ops.animatic.generate("INVOKE_DEFAULT")
     yield from driver.until(lambda: not session.busy(), 600, "the take")
     assert session.status().state.value == "done", session.status()
     yield from driver.picture("million")
-    assert idle
     for name, each in spent.items():
         assert len(each) > 5, name
         each.sort()
         told = {"median": median(each), "most": each[-1], "late": each[len(each) * 19 // 20]}
         driver.tell(name=name, calls=len(each), **told)
-        assert told["median"] < 5, (name, told)
+        assert told["late"] < 5, (name, told)  # all but where the strip is placed
