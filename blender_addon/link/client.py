@@ -211,8 +211,8 @@ class EngineClient:
                 os.replace(part / name, folder / name)
         except OSError as error:
             raise AnimaticError(
-                f"The take could not be written ({error.strerror}): free some space on its disk, or "
-                "choose another folder for takes, then generate again."
+                f"The take could not be written ({error.strerror}): free some space on its disk, "
+                "or choose another folder for takes, then generate again."
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)

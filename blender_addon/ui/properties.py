@@ -249,7 +249,7 @@ class AnimaticSettings(ExpertSettings, bpy.types.PropertyGroup):
         name="Strength",
         description=(
             "How strongly the picture follows all guides. Lower lets the model bend the shapes "
-            "of your blockout; 0 leaves the prompt alone"
+            "of your blockout; at 0 the video follows the prompt only"
         ),
         default=1.0,
         min=0.0,

@@ -108,8 +108,8 @@ class ExpertSettings:
     frames: bpy.props.IntProperty(
         name="Frames",
         description=(
-            "Number of frames that the model makes for the shot. More than it was made for want "
-            "Windows"
+            "Number of frames that the model makes for the shot. For more than it was made for, "
+            "tick Windows"
         ),
         default=16,
         min=1,

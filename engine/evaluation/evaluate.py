@@ -26,6 +26,7 @@ class Trial:
     keyframes: tuple[int, ...]
     per_frame: bool = False
     label: str = ""
+    few_steps: bool = False
 
     @property
     def name(self) -> str:
@@ -34,7 +35,8 @@ class Trial:
             return "no guide (k = 0)"
         what = self.label or f"k = {len(self.keyframes)}"
         without = ", per-frame encoder" if self.per_frame else ""
-        return f"{GUIDE_WORDS[self.guide]}, {what}{without}"
+        quick = ", weights for few steps" if self.few_steps else ""
+        return f"{GUIDE_WORDS[self.guide]}, {what}{without}{quick}"
 
 
 def spread(count: int, frames: int) -> tuple[int, ...]:
@@ -44,10 +46,13 @@ def spread(count: int, frames: int) -> tuple[int, ...]:
     return tuple(round(k * (frames - 1) / (count - 1)) for k in range(count))
 
 
-def trials(guides: list[str], per_frame: bool, frames: int, quick: bool) -> list[Trial]:
+def trials(
+    guides: list[str], per_frame: bool, few_steps: bool, frames: int, quick: bool
+) -> list[Trial]:
     """All rows, in order. ``quick`` is no guide, two and all keyframes of depth.
 
-    ``per_frame`` says that there is a per-frame depth encoder to compare with.
+    ``per_frame`` says that there is a per-frame depth encoder to compare with, ``few_steps`` that
+    there are weights for few steps, whose cost to the picture is a row for each of these two.
     """
     counts = [2, frames] if quick else [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
     rows = [Trial(None, ())]
@@ -58,6 +63,8 @@ def trials(guides: list[str], per_frame: bool, frames: int, quick: bool) -> list
             rows.append(Trial(guide, spread(count, frames)))
             if per_frame and guide == "depth" and count < frames:
                 rows.append(Trial(guide, spread(count, frames), per_frame=True))
+            if few_steps and guide == "depth" and count in (2, frames):
+                rows.append(Trial(guide, spread(count, frames), few_steps=True))
     if "render" in guides and not quick:
         rows.append(Trial("render", (0,), label="animation (first frame)"))
         rows.append(Trial("render", (0, frames - 1), label="interpolation (first and last)"))
@@ -89,7 +96,9 @@ def evaluate(
     estimator = load_estimator(folder)
     subject = Subject(checkpoint)
     per_frame = (checkpoint / "evaluation" / BASELINE_FOLDER).is_dir()
-    planned = trials(list(subject.info.guides), per_frame, len(clips[0].pictures), quick)
+    frames = len(clips[0].pictures)
+    few_steps = bool(subject.info.few_steps)
+    planned = trials(list(subject.info.guides), per_frame, few_steps, frames, quick)
     baseline = Subject(checkpoint, per_frame=True) if per_frame else subject
     shown: dict[str, list[tuple[str, Tensor]]] = {clip.name + clip.source: [] for clip in clips}
     rows: list[dict[str, Any]] = []
@@ -107,7 +116,14 @@ def evaluate(
     for trial in planned:
         one = baseline if trial.per_frame else subject
         made = (
-            one.make(clip, trial.guide, trial.keyframes, steps, seed, lambda done, of: None)
+            one.make(
+                clip,
+                trial.guide,
+                trial.keyframes,
+                None if trial.few_steps else steps,
+                seed,
+                lambda done, of: None,
+            )
             for clip in clips
         )
         measured(trial.name, made, trial.keyframes)

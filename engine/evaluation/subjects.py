@@ -75,11 +75,14 @@ class Subject:
         clip: KnownClip,
         guide: str | None,
         keyframes: Sequence[int],
-        steps: int,
+        steps: int | None,
         seed: int,
         on_step: Callable[[int, int], None],
     ) -> Tensor:
-        """One clip [F, 3, h, w] in [0, 1] held to ``guide`` on ``keyframes``."""
+        """One clip [F, 3, h, w] in [0, 1] held to ``guide`` on ``keyframes``.
+
+        Without ``steps`` it is made by the checkpoint's weights for few steps.
+        """
         with tempfile.TemporaryDirectory() as scratch:
             files = {} if guide is None else clip.guide_files(guide, keyframes, Path(scratch))
             request = self._request(clip, guide, files, steps, seed)
@@ -97,7 +100,7 @@ class Subject:
         clip: KnownClip,
         guide: str | None,
         files: Mapping[int, Path],
-        steps: int,
+        steps: int | None,
         seed: int,
     ) -> dict[str, Any]:
         frames, _, height, width = clip.pictures.shape
@@ -106,12 +109,18 @@ class Subject:
             for frame, path in files.items()
         ]
         controls = [{"guide": guide, "strength": 1.0, "keyframes": marked}] if marked else []
+        sampling = {"steps": steps, "guidance": self.info.defaults["guidance"]}
+        loras = []
+        if steps is None:
+            few = self.info.few_steps
+            sampling = {"steps": few["steps"], "guidance": 1.0, "schedule": "lcm"}
+            loras = [{"name": few["lora"], "sha256": None, "scale": 1.0}]
         return {
             "schema": 1,
             "prompt": clip.caption,
             "negative_prompt": "",
             "checkpoint": {"name": self.info.name, "sha256": None},
-            "loras": [],
+            "loras": loras,
             "clip": {
                 "frames": frames,
                 "fps": str(self.info.native["fps"]),
@@ -119,6 +128,6 @@ class Subject:
                 "height": height,
             },
             "controls": controls,
-            "sampling": {"steps": steps, "guidance": self.info.defaults["guidance"]},
+            "sampling": sampling,
             "seeds": [seed],
         }
