@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH ?= auto
 PROMPT ?= orange boxes, an orange ball and an orange cone on snow at noon
 SETUP = $(PYTHON) tools/environments.py --torch $(TORCH)
-.PHONY: demo test test-all setup lint pictures guide looks examples extension
+.PHONY: demo test test-all setup lint pictures methods guide looks examples extension
 
 setup:
 	@$(SETUP) engine host
@@ -32,6 +32,10 @@ pictures: demo
 		--prompt "purple boxes, a purple ball and a purple cone on sand at sunset"
 	.venv/engine/bin/python tools/picture_strip.py out/demo docs/demo.png
 	.venv/engine/bin/python tools/picture_strip.py out/sunset docs/sunset.png
+
+# The pictures of docs/methods.md: some twenty videos.
+methods: pictures
+	.venv/engine/bin/python tools/method_pictures.py
 
 # The pictures of docs/guide.md, from the window of the Blender that ANIMATIC_BLENDER names.
 guide: setup
