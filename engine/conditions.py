@@ -9,7 +9,6 @@ nearest (lllyasviel/ControlNet, ``annotator/midas``). Only the range differs: on
 instead of each picture's own, which would flicker.
 """
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .errors import EngineError
 from .parts import Parts
+from .pictures import read_named
 from .structure import blur_structure
 from .upscale import enlarge_guide
 from .vae import encode
@@ -155,17 +155,8 @@ def read_guide(
     Depth codes are divided by 65535 and repeated in three equal channels (near is white, 0 is
     nothing there), line-art likewise by 255. Raises EngineError that names the file.
     """
-    path = guides.get(sha256)
-    if path is None or not path.is_file():
-        raise EngineError(
-            f"The {guide} guide {sha256[:12]} is missing. Send the guides again with the request."
-        )
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise EngineError(
-            f"{path} is not the {guide} guide that the request names: its content has changed or "
-            "is cut short. Render the guides again."
-        )
+    content = read_named(sha256, guides, f"{guide} guide", "the guides", "Render the guides again.")
+    path = guides[sha256]
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             if picture.mode not in _MODES[guide]:

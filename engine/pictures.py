@@ -1,4 +1,6 @@
-"""The artist's own pictures, of any common format and size: a reference and a first picture."""
+"""Files of the artist's that a request names; and pictures of their own among them, of any common
+format and size: a reference and a first picture.
+"""
 
 import hashlib
 import io
@@ -18,20 +20,30 @@ _MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", *_DEEP)
 _EXPECTED = f"PNG, JPEG, WebP, TIFF or BMP of up to {LONGEST_SIDE} pixels a side"
 
 
+def read_named(sha256: str, files: Mapping[str, Path], what: str, it: str, again: str) -> bytes:
+    """The content of a file of the artist's that a request names by its hash.
+
+    Raises EngineError where it is not there, or another: the sentence says ``what`` it is ("first
+    picture"), to send ``it``, and what to do ``again``.
+    """
+    path = files.get(sha256)
+    if path is None or not path.is_file():
+        raise EngineError(f"The {what} {sha256[:12]} is missing. Send {it} again with the request.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise EngineError(
+            f"{path} is not the {what} that the request names: its content has changed or is cut "
+            f"short. {again}"
+        )
+    return content
+
+
 def read_picture(sha256: str, pictures: Mapping[str, Path], what: str) -> Image.Image:
     """The picture with this content in RGB, turned as the camera noted; transparency is left out.
 
     ``what`` it is, in words ("first picture"). Raises EngineError that says what is wrong with it.
     """
-    path = pictures.get(sha256)
-    if path is None or not path.is_file():
-        raise EngineError(f"The {what} {sha256[:12]} is missing. Send it again with the request.")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise EngineError(
-            f"{path} is not the {what} that the request names: its content has changed or is cut "
-            "short. Choose the picture again."
-        )
+    content = read_named(sha256, pictures, what, "it", "Choose the picture again.")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             if picture.mode not in _MODES or max(picture.size) > LONGEST_SIDE:

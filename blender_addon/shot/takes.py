@@ -26,6 +26,12 @@ class TakeOnDisk:
     shot: str
     request: dict[str, Any]
 
+    @property
+    def guides(self) -> Path:
+        """The folder of its run's guides, which the takes of one run share."""
+        own = self.folder / "guides"
+        return own if own.is_dir() else self.folder.parent / "guides"
+
     def frames(self) -> list[Path]:
         """Its pictures, one for each clip frame, or each scene frame where those were made."""
         return shown_in(self.folder)

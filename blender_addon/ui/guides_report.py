@@ -59,12 +59,10 @@ def remember_takes(takes: Iterable[TakeOnDisk]) -> None:
     """Keep the guides of ``takes``, the newest last, for the frames that they hold."""
     _of_takes.clear()
     for take in takes:
-        run = take.folder if (take.folder / "guides").is_dir() else take.folder.parent
+        guides = take.guides
         shot, control = take.request["shot"], take.request["controls"][0]
         files = {
-            each["clip_frame"]: run
-            / "guides"
-            / f"{control['guide']}_{each['clip_frame'] + 1:04d}.png"
+            each["clip_frame"]: guides / f"{control['guide']}_{each['clip_frame'] + 1:04d}.png"
             for each in control["keyframes"]
         }
         icons = {k: previews.thumbnail(file) for k, file in files.items() if file.is_file()}

@@ -137,14 +137,13 @@ def _level(request: dict, checkpoint: Checkpoint) -> _Fitting:
 
 def _restore_pictures(settings: bpy.types.PropertyGroup, take: TakeOnDisk) -> None:
     """Its own copies of them lie with its guides."""
-    run = take.folder if (take.folder / "guides").is_dir() else take.folder.parent
     prompt = take.request.get("image_prompt")
-    kept = sorted((run / "guides").glob("reference.*")) if prompt else []
+    kept = sorted(take.guides.glob("reference.*")) if prompt else []
     settings.reference = str(kept[0]) if kept else ""
     if prompt:
         settings.reference_scale = prompt["scale"]
     first = "sha256" in take.request["sampling"].get("first_frame", {})
-    kept = sorted((run / "guides").glob("first.*")) if first else []
+    kept = sorted(take.guides.glob("first.*")) if first else []
     settings.first = str(kept[0]) if kept else ""
 
 

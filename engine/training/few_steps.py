@@ -7,6 +7,8 @@ what it says one step further on, so that all of them come to say the clip itsel
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNetMotionModel
@@ -76,6 +78,10 @@ class Consistency:
         said = self.says(noisy, time, text, control)
         return (torch.sqrt((said - target) ** 2 + _HUBER**2) - _HUBER).mean()
 
+    @cached_property
+    def _lcm(self) -> Any:
+        return scheduler_for("lcm", self.scheduler)
+
     def _levels(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """What is left of the clip and how much noise there is, at ``time`` [b]."""
         kept = _column(self.scheduler.alphas_cumprod.to(time.device)[time])
@@ -95,8 +101,7 @@ class Consistency:
         with half_precision(noisy.device):
             prediction = predict(self.model, noisy, time, text, control).float()
         clip, _ = self._split(prediction, noisy, time)
-        lcm = scheduler_for("lcm", self.scheduler)
-        own, seen = lcm.get_scalings_for_boundary_condition_discrete(_column(time))
+        own, seen = self._lcm.get_scalings_for_boundary_condition_discrete(_column(time))
         return own * noisy + seen * clip
 
 

@@ -156,9 +156,6 @@ def train_image_prompt(
     layers.put_into(unet)
     references = References(settings.image_size, data.device)
 
-    def tokens(encoder: Any, layers: Any, pictures: Tensor) -> Tensor:
-        return layers.projection(encoder(pictures).image_embeds)
-
     def loss_of(step: int) -> Tensor:
         batch = data.sample(rng, config.batch)
         clean = batch["latents"][:, 0].float()[:, :, None]
@@ -170,7 +167,7 @@ def train_image_prompt(
             text = frozen.text(captions)
             embeds = encoder(references(batch["colour"][:, 0], rng)).image_embeds
             image = layers.projection(torch.where(seen, embeds, torch.zeros_like(embeds)))
-            control = still_control(dict(guides), guide, batch) if guide else None
+            control = still_control(guides, guide, batch) if guide else None
             prediction = predict(unet, noisy, time, text, control, image)
         return diffusion_loss(prediction, target)
 
@@ -178,19 +175,20 @@ def train_image_prompt(
 
     @torch.no_grad()
     def draw(averaged: Mapping[str, nn.Module], step: int) -> None:
-        """Rows: depth; then, held to it under no prompt, the references and what they give."""
+        """Rows of references and what they give under no prompt, held to the first guide."""
         made_with: Any = averaged["layers"]
+        seen_by: Any = averaged["encoder"]
         made_with.put_into(unet)
         start = start_noise((10, 4, 1, *shown["latents"].shape[-2:]), data.device)
         text = frozen.text([""]).expand(10, -1, -1)
-        control = still_control(dict(guides), "depth", shown)
-        rows = [shown["depth"].float() / 255]
+        kind = next(iter(teaching.guides), None)
+        control = still_control(guides, kind, shown) if kind else None
+        rows = [shown[kind].float() / 255] if kind else []
+        nothing = torch.zeros(10, settings.projection_dim, device=data.device)
+        without = made_with.projection(nothing)
         for turn in (0, 1, 4):
             colour = shown["colour"][:, 0].roll(turn, dims=0)
-            image = tokens(averaged["encoder"], made_with, references(colour))
-            without = made_with.projection(
-                torch.zeros(10, settings.projection_dim, device=data.device)
-            )
+            image = made_with.projection(seen_by(references(colour)).image_embeds)
             made = sample(
                 unet, frozen.scheduler, text, text[:1], start, control, images=(image, without)
             )

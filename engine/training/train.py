@@ -1,7 +1,7 @@
 """The stages in order, each reading what the one before left in the training folder."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -117,18 +117,12 @@ def stage_image(run: Run) -> None:
 
 def stage_motion(run: Run) -> None:
     """Train the motion modules on clips, everything else frozen."""
-    shares = entry(run.recipe, "motion", "guides")
-    teaching = run.teaching(
-        "motion", {g: s for g, s in shares.items() if run.find(GUIDE_FOLDERS[g])}
-    )
+    teaching = run.teaching("motion", _trained_guides(run, "motion"))
     data, held_out = run.shards("clips", tuple(teaching.guides))
     frozen = run.frozen()
     adapter = run.part("motion_adapter", False)
     model = motion_model(frozen.unet, adapter)
-    encoders = {
-        guide: run.part(GUIDE_FOLDERS[guide]).eval().requires_grad_(False)
-        for guide in teaching.guides
-    }
+    encoders = _frozen_encoders(run, teaching.guides)
     _save_memory(run, "motion", model)
     trained = train_on_clips(
         "motion", {"motion_adapter": adapter}, model, encoders, all_frames,
@@ -184,15 +178,13 @@ def stage_motionlora(run: Run) -> None:
 
 def stage_image_prompt(run: Run) -> None:
     """Train an image encoder and an IP-Adapter on stills, the image model frozen."""
-    shares = entry(run.recipe, "image-prompt", "guides")
-    guides = {guide: share for guide, share in shares.items() if run.find(GUIDE_FOLDERS[guide])}
-    data, held_out = run.shards("stills", ("colour", "depth", *guides))
+    guides = _trained_guides(run, "image-prompt")
+    data, held_out = run.shards("stills", ("colour", *guides))
     encoder = run.part(ENCODER, False)
     frozen = run.frozen()
-    controls = {}
-    for guide in guides:
-        controls[GUIDE_FOLDERS[guide]] = run.part(GUIDE_FOLDERS[guide]).requires_grad_(False)
-        skip_motion(controls[GUIDE_FOLDERS[guide]])
+    controls = {GUIDE_FOLDERS[g]: each for g, each in _frozen_encoders(run, guides).items()}
+    for each in controls.values():
+        skip_motion(each)
     encoder, layers = train_image_prompt(
         encoder, frozen, controls, data, held_out, run.folder, run.config("image-prompt"),
         run.teaching("image-prompt", guides),
@@ -203,14 +195,12 @@ def stage_image_prompt(run: Run) -> None:
 
 def stage_few_steps(run: Run) -> None:
     """Distil a LoRA with which the finished video model needs a few steps and no guidance."""
-    shares = entry(run.recipe, "few-steps", "guides")
-    guides = {guide: share for guide, share in shares.items() if run.find(GUIDE_FOLDERS[guide])}
-    teaching = run.teaching("few-steps", guides)
-    data, held_out = run.shards("clips", tuple(guides))
+    teaching = run.teaching("few-steps", _trained_guides(run, "few-steps"))
+    data, held_out = run.shards("clips", tuple(teaching.guides))
     frozen = run.frozen()
     model = motion_model(frozen.unet, run.part("motion_adapter").eval())
     layers = add_lora(model, whole_model(model), entry(run.recipe, "few-steps", "rank"), run.seed)
-    encoders = {g: run.part(GUIDE_FOLDERS[g]).eval().requires_grad_(False) for g in guides}
+    encoders = _frozen_encoders(run, teaching.guides)
     _save_memory(run, "few-steps", model)
     with torch.no_grad():
         empty = frozen.text([""])
@@ -224,6 +214,16 @@ def stage_few_steps(run: Run) -> None:
         ),
     )  # fmt: skip
     write_lora(model, layers, trained["layers"], run.folder / "parts" / FEW_STEPS)
+
+
+def _trained_guides(run: Run, stage: str) -> dict[str, float]:
+    """The guides of a stage's recipe that have an encoder already, with their shares."""
+    shares: dict[str, float] = entry(run.recipe, stage, "guides")
+    return {guide: share for guide, share in shares.items() if run.find(GUIDE_FOLDERS[guide])}
+
+
+def _frozen_encoders(run: Run, guides: Iterable[str]) -> dict[str, Any]:
+    return {g: run.part(GUIDE_FOLDERS[g]).eval().requires_grad_(False) for g in guides}
 
 
 def _save_memory(run: Run, stage: str, *models: Any) -> None:
