@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor
 
+from .eight_bits import read_weights
+
 FOLDER = "depth_estimator"
 # Pixels of the picture to one of the network, along a side: most of the cost is at full size.
 _PATCH = 4
@@ -36,7 +38,9 @@ def build_estimator() -> UNet2DModel:
 
 def load_estimator(folder: Path) -> UNet2DModel:
     """The trained network of a checkpoint folder. Raises OSError where there is none."""
-    return UNet2DModel.from_pretrained(folder, local_files_only=True).float().eval()
+    model: UNet2DModel = UNet2DModel.from_config(UNet2DModel.load_config(folder))
+    model.load_state_dict(read_weights(folder))
+    return model.eval()
 
 
 def fingerprint(folder: Path) -> str:

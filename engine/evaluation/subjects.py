@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from diffusers import SparseControlNetModel
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import EngineError
 from ..motion import use_reference_normalisation
 from ..run import Engine
 from ..training.architecture import silence_motion
+from .eight_bits import read_weights
 from .truth import KnownClip
 
 BASELINE_FOLDER = "per_frame_depth"
@@ -50,10 +50,9 @@ def load_per_frame(folder: Path) -> SparseControlNetModel:
     """An encoder from a folder that leaves its motion modules out: they are silent."""
     encoder = SparseControlNetModel.from_config(SparseControlNetModel.load_config(folder))
     silence_motion(encoder)
-    for path in folder.glob("*.safetensors"):
-        unknown = encoder.load_state_dict(load_file(path), strict=False).unexpected_keys
-        if unknown:
-            raise EngineError(f"{path} is not a per-frame encoder: it holds {unknown[0]}.")
+    unknown = encoder.load_state_dict(read_weights(folder), strict=False).unexpected_keys
+    if unknown:
+        raise EngineError(f"{folder} is not a per-frame encoder: it holds {unknown[0]}.")
     return use_reference_normalisation(encoder)
 
 

@@ -44,7 +44,7 @@ class ModelSize:
     vae: str = "tiny"
     vae_widths: tuple[int, ...] = (32, 32, 32, 32)
     vae_norm_groups: int = 8
-    condition_widths: tuple[int, ...] = (8, 16, 32, 64)
+    condition_widths: tuple[int, ...] = (16, 32, 64, 128)
     lineart_width: float = 1.5
     prediction_type: str = "v_prediction"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..errors import EngineError
+from . import together
 from .architecture import SIZES
 from .recipe import Recipe, read_recipe
 from .run import Run
@@ -33,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, help="stop the stage after so many steps at most")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
     add("--threads", type=int, default=0, help="CPU threads (0: as torch likes)")
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train with N processes, one for each graphics card, or for each core of a processor",
+    )
     add("--seed", type=int, default=0, help="another seed renders other scenes")
     add("--size", choices=list(SIZES), help="size of a model made from nothing")
     add("--stills", type=int, help="shards of 256 stills to render")
@@ -94,6 +102,13 @@ def prepare(device: str, threads: int) -> torch.device:
 
 def main(options: argparse.Namespace) -> int:
     """Run what was asked for; 0 when it worked, 2 when something is missing or wrong."""
+    if options.processes > 1 and options.stage not in ("measure", "export"):
+        cuda = options.device != "cpu" and torch.cuda.is_available()
+        return together.spawn(options.processes, cuda, _work, options)
+    return _work(options)
+
+
+def _work(options: argparse.Namespace) -> int:
     try:
         if options.device == "cuda" and not torch.cuda.is_available():
             raise EngineError("There is no CUDA device here. Choose --device cpu.")
@@ -121,7 +136,7 @@ def main(options: argparse.Namespace) -> int:
             print(json.dumps({stage: round(seconds, 1) for stage, seconds in took.items()}))
         elif options.stage != "export":
             STAGES[options.stage](run)
-        if options.stage in ("all", "export"):
+        if options.stage in ("all", "export") and together.leads():
             run.export(options.target, options.guidance, options.shard_size)
     except (FileNotFoundError, FileExistsError, EngineError) as error:
         print(error)

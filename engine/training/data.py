@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from . import together
 from .guides import render
 from .scenes import make_blockouts
 
@@ -150,7 +151,7 @@ def add_latents(
     without it is [clips, f, 4, h/8, w/8].
     """
     done = 0
-    for path in sorted(folder.glob("*.pt")):
+    for path in sorted(folder.glob("*.pt"))[together.number() :: together.count()]:
         target = folder / "latents" / path.name
         if target.exists():
             continue

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from ..evaluation.eight_bits import save_in_eight_bits
 
 MODEL_FOLDERS = (
     "unet",
@@ -62,7 +62,8 @@ def write_checkpoint(
     shard_size: str = "10GB",
     files: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write a checkpoint folder: ``parts`` (models by folder name) in half precision, ``fixed``
+    """Write a checkpoint folder: ``parts`` (models by folder name) in half precision, those for
+    `animatic evaluate` alone in eight bits, ``fixed``
     (tokenizer, scheduler) and ``files`` (by their place in the folder) as they are, and what of a
     model is in ``base`` and not among these as links.
 
@@ -74,8 +75,8 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in parts.items():
         place = _emptied(folder / name)
-        if name == PER_FRAME:
-            _save_without_motion(model.half(), place)
+        if name in EVALUATION_FOLDERS:
+            _save_for_evaluation(model, place)
         else:
             model.half().save_pretrained(place, max_shard_size=shard_size)
         _forget_origin(place / "config.json")
@@ -115,11 +116,11 @@ def _emptied(folder: Path) -> Path:
     return folder
 
 
-def _save_without_motion(model: Any, folder: Path) -> None:
+def _save_for_evaluation(model: Any, folder: Path) -> None:
     """Silent motion modules are a third of an encoder's weights, and say nothing."""
-    kept = {k: v.contiguous() for k, v in model.state_dict().items() if "motion_modules" not in k}
+    kept = {k: v for k, v in model.state_dict().items() if "motion_modules" not in k}
     model.save_config(folder)
-    save_file(kept, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    save_in_eight_bits(kept, folder / "diffusion_pytorch_model.safetensors")
 
 
 def _forget_origin(config: Path) -> None:

@@ -101,6 +101,7 @@ class ImagePromptLayers(nn.Module):
             # The published numbers count self-attentions too.
             state[f"ip_adapter.{2 * number + 1}.to_k_ip.weight"] = own.to_k_ip[0].weight
             state[f"ip_adapter.{2 * number + 1}.to_v_ip.weight"] = own.to_v_ip[0].weight
+        path.parent.mkdir(parents=True, exist_ok=True)
         halves = {name: value.detach().half().cpu().contiguous() for name, value in state.items()}
         save_file(halves, path, {"format": "pt"})
 

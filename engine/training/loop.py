@@ -13,13 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import together
 from .data import save_atomically
+from .muon import Muon
+
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     """How to take steps. The learning rate warms up, then falls along a cosine over the budget,
-    to ``last_rate`` of itself.
+    to ``last_rate`` of itself. ``optimizer`` is "adamw", or "muon": matrices by Muon, embeddings
+    and vectors by AdamW.
 
     The budget is ``minutes`` of the clock, or ``steps`` where that is given and reached first.
     """
@@ -37,6 +42,7 @@ class LoopConfig:
     last_rate: float = 0.05
     steps: int | None = None
     seed: int = 0
+    optimizer: str = "adamw"
 
 
 # The average is taken every so many steps: it costs a pass over all weights.
@@ -85,7 +91,10 @@ def averaged_weights(
 
 
 class Loop:
-    """Trains ``modules``; keeps everything needed to go on in ``folder/<stage>.pt``."""
+    """Trains ``modules``; keeps everything needed to go on in ``folder/<stage>.pt``.
+
+    Of processes that train together (see ``together``) each calls it with batches of its own.
+    """
 
     def __init__(
         self, folder: Path, stage: str, modules: Mapping[str, nn.Module], config: LoopConfig
@@ -93,20 +102,40 @@ class Loop:
         self.path, self.stage, self.config = folder / f"{stage}.pt", stage, config
         self.modules = dict(modules)
         self.step, self.elapsed = 0, 0.0
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self._parameters() if p.dim() > 1]},
-            {"params": [p for p in self._parameters() if p.dim() < 2], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self.optimizers = self._optimizers()
         self.average = Average(self.modules, config.average)
         if self.path.exists():
             self._resume()
+        together.start_alike([*self.modules.values(), *self.average.modules.values()])
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        config, optimizers = self.config, list[torch.optim.Optimizer]()
+        matrices = [p for p in self._parameters() if p.dim() > 1]
+        if config.optimizer == "muon":
+            # Rows of an embedding are looked up one by one: they are vectors.
+            embedded = {
+                id(part.weight)
+                for module in self.modules.values()
+                for part in module.modules()
+                if isinstance(part, nn.Embedding)
+            }
+            whole = [p for p in matrices if id(p) not in embedded]
+            matrices = [p for p in matrices if id(p) in embedded]
+            optimizers.append(Muon(whole, config.learning_rate, config.weight_decay))
+        groups: list[dict[str, Any]] = [
+            {"params": matrices},
+            {"params": [p for p in self._parameters() if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        optimizers.append(
+            torch.optim.AdamW(
+                [group for group in groups if group["params"]],
+                lr=config.learning_rate,
+                betas=(0.9, 0.98),
+                weight_decay=config.weight_decay,
+                fused=True,
+            )
+        )
+        return optimizers
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for module in self.modules.values() for p in module.parameters()]
@@ -117,7 +146,8 @@ class Loop:
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
             self.average.modules[name].load_state_dict(state["average"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.step, self.elapsed = state["step"], state["elapsed"]
 
     def save(self) -> None:
@@ -125,7 +155,7 @@ class Loop:
         state = {
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "average": {name: m.state_dict() for name, m in self.average.modules.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "elapsed": self.elapsed,
         }
@@ -162,35 +192,41 @@ class Loop:
         unseen: list[Tensor] = []
         losses: list[float] = []
         mean = math.nan
+        if not together.leads():
+            sample = None
         while self._spent() < 1:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._rate()
             loss = loss_of(self.step)
-            self.optimizer.zero_grad(set_to_none=True)
+            for parameter in parameters:
+                parameter.grad = None
             loss.backward()
+            together.average_gradients(parameters)
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = self._rate()
+                optimizer.step()
             self.step += 1
             self.average.update(self.modules, self.step)
             unseen.append(loss.detach())
             if self.step % every == 0:
                 losses += self._looked_at(unseen)
                 now = time.monotonic()
-                if now - logged > config.log_seconds:
+                if together.leads() and now - logged > config.log_seconds:
                     mean = sum(losses) / len(losses)
                     self._log(mean, len(losses) / (now - logged))
                     losses, logged = [], now
-                if now - saved > config.save_seconds:
+                if together.leads() and now - saved > config.save_seconds:
                     self.save()
                     saved = time.monotonic()
                 if sample is not None and now - sampled > config.sample_seconds:
                     sample(self.average.modules, self.step)
                     sampled = time.monotonic()
-            self.elapsed = before + time.monotonic() - started
+            self.elapsed = together.agree(before + time.monotonic() - started)
         losses += self._looked_at(unseen)
-        self.save()
         if losses:
             mean = sum(losses) / len(losses)
+        if together.leads():
+            self.save()
         if sample is not None:
             sample(self.average.modules, self.step)
         return mean

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import EngineError
 from .architecture import SIZES, ModelSize
 from .image import Teaching
-from .loop import LoopConfig
+from .loop import OPTIMIZERS, LoopConfig
 
 FOLDER = Path(__file__).resolve().parents[2] / "presets" / "training"
 Recipe = dict[str, dict[str, Any]]
@@ -54,6 +54,11 @@ def loop_config(recipe: Recipe, stage: str, minutes: float | None, seed: int) ->
     if minutes is not None:
         told["minutes"] = minutes
     config = LoopConfig(**told, seed=seed)
+    if config.optimizer not in OPTIMIZERS:
+        raise EngineError(
+            f"The recipe's [{stage}] asks for the optimizer {config.optimizer!r}: choose "
+            f"{' or '.join(OPTIMIZERS)}."
+        )
     if config.steps:
         config = replace(config, warmup=max(1, min(config.warmup, config.steps // 5)))
     return config

@@ -16,9 +16,10 @@ from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNet2D
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..evaluation.eight_bits import read_weights
 from ..evaluation.estimator import build_estimator
 from ..vae import VAE_CLASSES
-from . import architecture
+from . import architecture, together
 from .architecture import ModelSize
 from .captions import MOVES
 from .data import Shards
@@ -28,6 +29,7 @@ from .export import (
     FEW_STEPS,
     GUIDE_FOLDERS,
     MODEL_FOLDERS,
+    PER_FRAME,
     describe,
     write_checkpoint,
 )
@@ -80,7 +82,9 @@ class Run:
 
     def config(self, stage: str) -> LoopConfig:
         """The loop's settings for a stage."""
-        return loop_config(self.recipe, stage, self.minutes, self.seed)
+        # Processes that train together see batches of their own.
+        seed = self.seed + 1_000_003 * together.number()
+        return loop_config(self.recipe, stage, self.minutes, seed)
 
     def teaching(self, stage: str, guides: Mapping[str, float] | None = None) -> Teaching:
         """What a stage is shown; ``guides`` replaces the recipe's."""
@@ -125,18 +129,23 @@ class Run:
                 f"{self.folder / 'parts' / name} is not there yet: finish the stage that trains "
                 f"{name} first, or name a checkpoint that has it with --base."
             )
-        model: Any
-        if place is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
-                model = self._build(name)
-        else:
-            config = json.loads((place / "config.json").read_text("utf-8"))
-            cls = _CLASSES.get(name) or VAE_CLASSES[config["_class_name"]]
-            model = cls.from_pretrained(
-                place, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
-        return model.to(self.device)
+        if place is not None:
+            return self._read(name, place).to(self.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self._build(name).to(self.device)
+
+    @staticmethod
+    def _read(name: str, place: Path) -> Any:
+        config = json.loads((place / "config.json").read_text("utf-8"))
+        cls = _CLASSES.get(name) or VAE_CLASSES[config["_class_name"]]
+        if name in EVALUATION_FOLDERS:
+            model = cls.from_config(config)
+            model.load_state_dict(read_weights(place), strict=name != PER_FRAME)
+            return model
+        return cls.from_pretrained(
+            place, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
 
     def _build(self, name: str) -> Any:
         size = self.size
@@ -195,7 +204,7 @@ class Run:
 
     def keep(self, models: Mapping[str, Any]) -> None:
         """Write finished parts."""
-        for name, model in models.items():
+        for name, model in models.items() if together.leads() else ():
             model.save_pretrained(self.folder / "parts" / name)
 
     def export(self, target: Path, guidance: float | None = None, shard_size: str = "10GB") -> None:

@@ -12,6 +12,7 @@ import torch
 from ..errors import EngineError
 from ..motion import use_reference_normalisation
 from ..vae import encode
+from . import together
 from .architecture import silence_motion
 from .clip_folders import read_clips
 from .clips import all_frames, motion_model, random_keyframes, train_on_clips
@@ -40,7 +41,8 @@ def render_data(run: Run) -> None:
     sees new ones.
     """
     if run.clips is not None:
-        read_clips(run.clips, run.folder)
+        if together.leads():
+            read_clips(run.clips, run.folder)
         return
     end = time.monotonic() + 60 * run.minutes if run.minutes else float("inf")
     side, width, frames = run.size.native, run.size.lineart_width, run.size.frames
@@ -48,15 +50,16 @@ def render_data(run: Run) -> None:
     def shard(folder: Path, number: int, clips: int, frames: int) -> None:
         write_shard(folder, number, clips, frames, side, width, run.device)
 
-    shard(run.folder / "held_out" / "stills", HELD_OUT_STILLS, 64, 1)
-    shard(run.folder / "held_out" / "clips", HELD_OUT_CLIPS, 8, frames)
+    if together.leads():
+        shard(run.folder / "held_out" / "stills", HELD_OUT_STILLS, 64, 1)
+        shard(run.folder / "held_out" / "clips", HELD_OUT_CLIPS, 8, frames)
     first = 10_000 * (run.seed % 10)
     stills, clips = (entry(run.recipe, "data", kind) for kind in ("stills", "clips"))
     # Both kinds grow alike, so that neither is short when the time is over.
     tasks = [((k + 1) / stills, "stills", first + k) for k in range(stills)]
     # Clips are other scenes than the stills.
     tasks += [((k + 1) / clips, "clips", 100_000 + first + k) for k in range(clips)]
-    for _, kind, number in sorted(tasks):
+    for _, kind, number in sorted(tasks)[together.number() :: together.count()]:
         there = any((run.folder / kind).glob("*.pt"))
         if time.monotonic() < end or not there:
             count, length = {"stills": (STILLS_A_SHARD, 1), "clips": (CLIPS_A_SHARD, frames)}[kind]
@@ -150,8 +153,10 @@ def stage_sparsectrl(run: Run, guide: str) -> None:
 def stage_estimator(run: Run) -> None:
     """Train the eye of `animatic evaluate`, on stills of its own."""
     lessons = run.folder / "lessons"
-    for number in range(entry(run.recipe, "estimator", "lessons")):
+    wanted = entry(run.recipe, "estimator", "lessons")
+    for number in range(together.number(), wanted, together.count()):
         write_lesson(lessons, number, run.size.native, run.device)
+    together.wait()
     name = "evaluation/depth_estimator"
     vae = run.part("vae").eval().requires_grad_(False)
     config = run.config("estimator")
@@ -173,7 +178,9 @@ def stage_motionlora(run: Run) -> None:
         f"motionlora_{name}", {"layers": layers}, model, {}, all_frames, frozen, data, held_out,
         run.folder, run.config("motionlora"), run.teaching("motionlora", {}),
     )  # fmt: skip
-    write_lora(model, layers, trained["layers"], run.folder / "motionlora" / f"{name}.safetensors")
+    if together.leads():
+        path = run.folder / "motionlora" / f"{name}.safetensors"
+        write_lora(model, layers, trained["layers"], path)
 
 
 def stage_image_prompt(run: Run) -> None:
@@ -190,7 +197,8 @@ def stage_image_prompt(run: Run) -> None:
         run.teaching("image-prompt", guides),
     )  # fmt: skip
     run.keep({ENCODER: encoder})
-    layers.write(run.folder / "parts" / ADAPTER)
+    if together.leads():
+        layers.write(run.folder / "parts" / ADAPTER)
 
 
 def stage_few_steps(run: Run) -> None:
@@ -213,7 +221,8 @@ def stage_few_steps(run: Run) -> None:
             model, frozen.scheduler, text, start, control, steps
         ),
     )  # fmt: skip
-    write_lora(model, layers, trained["layers"], run.folder / "parts" / FEW_STEPS)
+    if together.leads():
+        write_lora(model, layers, trained["layers"], run.folder / "parts" / FEW_STEPS)
 
 
 def _trained_guides(run: Run, stage: str) -> dict[str, float]:
@@ -282,6 +291,7 @@ def train_all(run: Run) -> dict[str, float]:
         minutes = max(0.0, left) / 60 * shares[stage] / rest
         print(f"{stage}: {minutes:.2f} minutes", flush=True)
         STAGES[stage](replace(run, minutes=minutes))
+        together.wait()
         took[stage] = time.monotonic() - began
         if stage not in ("data", "encode"):
             beside = max(beside, took[stage] - 60 * minutes)

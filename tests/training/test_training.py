@@ -136,7 +136,7 @@ def test_all_stages_train_and_export(tmp_path, small_recipe):
     (tmp_path / "stills").symlink_to(tmp_path / "held_out" / "stills")
     STAGES["vae"](run)
     STAGES["encode"](run)
-    run.recipe["image"] |= {"steps": 30, "warmup": 6, "batch": 8}
+    run.recipe["image"] |= {"steps": 30, "warmup": 6, "batch": 8, "learning_rate": 4e-3}
     STAGES["image"](run)
     for stage in ("motion", "sparsectrl-depth", "sparsectrl-render"):
         STAGES[stage](run)
@@ -184,4 +184,11 @@ def test_the_estimator_learns_and_goes_with_the_checkpoint(tmp_path, small_recip
     load_estimator(made / "depth_estimator")
     loaded = load_per_frame(made / "per_frame_depth")
     kept = {n: p for n, p in depth.state_dict().items() if "motion" not in n}
-    assert all(torch.equal(loaded.state_dict()[n], p.half().float()) for n, p in kept.items())
+    for name, weight in kept.items():
+        found = loaded.state_dict()[name]
+        if weight.dim() < 2:
+            assert torch.equal(found, weight.half().float())
+        else:  # eight bits a number
+            largest = weight.flatten(1).abs().amax(dim=1)
+            apart = (found - weight).flatten(1).abs().amax(dim=1)
+            assert (apart <= 0.005 * largest + 1e-6).all()
