@@ -42,6 +42,7 @@ def small_recipe(small: dict[str, Any]) -> Callable[[int | None], Recipe]:
             "sparsectrl",
             "image-prompt",
             "few-steps",
+            "decoder",
             "motionlora",
             "estimator",
         ):
