@@ -158,18 +158,15 @@ def sample(
     steps: int = 20,
     guidance: float = 3.0,
     images: tuple[Tensor | None, Tensor | None] = (None, None),
-    first: int = 0,
 ) -> Tensor:
     """Latents [b, 4, f, h, w] sampled from the noise ``start``; guidance as in the engine.
-
-    Steps before ``first`` are left out: ``start`` is then what they would have led to.
 
     ``text`` is [b, l, d], ``empty`` [1, l, d] the empty prompt's encoding; ``images`` are the image
     tokens [b, n, d] with the prompt and without it.
     """
     scheduler.set_timesteps(steps)
     latents = start
-    for time in scheduler.timesteps[first:]:
+    for time in scheduler.timesteps:
         step = time.to(start.device).expand(len(latents))
         with half_precision(start.device):
             with_text = predict(unet, latents, step, text, control, images[0])

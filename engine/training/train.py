@@ -16,8 +16,7 @@ from . import together
 from .architecture import silence_motion
 from .clip_folders import read_clips
 from .clips import all_frames, motion_model, random_keyframes, train_on_clips
-from .data import Shards, add_latents, write_shard
-from .decoder import grown, make_pairs, train_decoder
+from .data import add_latents, write_shard
 from .estimator import train_estimator, write_lesson
 from .export import FEW_STEPS, GUIDE_FOLDERS
 from .few_steps import Consistency, sample_in_few
@@ -226,31 +225,6 @@ def stage_few_steps(run: Run) -> None:
         write_lora(model, layers, trained["layers"], run.folder / "parts" / FEW_STEPS)
 
 
-def stage_decoder(run: Run) -> None:
-    """Train the decoder further, on clips that the finished video model makes."""
-    teaching = run.teaching("decoder", _trained_guides(run, "decoder"))
-    frozen = run.frozen()
-    model = motion_model(frozen.unet, run.part("motion_adapter").eval()).requires_grad_(False)
-    encoders = _frozen_encoders(run, teaching.guides)
-    for encoder in encoders.values():
-        use_reference_normalisation(encoder)
-    config = run.config("decoder")
-    pairs = run.folder / "pairs"
-    making = config.minutes * entry(run.recipe, "decoder", "making")
-    clips = Shards(run.folder / "clips", ("colour", "latents", *teaching.guides), run.device)
-    make_pairs(
-        model, encoders, frozen, clips, pairs, config.seed, teaching,
-        entry(run.recipe, "export", "guidance"), making,
-    )  # fmt: skip
-    together.wait()
-    width, blocks = (entry(run.recipe, "decoder", name) for name in ("width", "blocks"))
-    vae = grown(run.part("vae"), width, tuple(blocks))
-    known = Shards(pairs, ("colour", "true", "made"), run.device)
-    rest = replace(config, minutes=config.minutes - making)
-    crop = entry(run.recipe, "decoder", "crop")
-    run.keep({"vae": train_decoder(vae, known, run.folder, rest, crop)})
-
-
 def _trained_guides(run: Run, stage: str) -> dict[str, float]:
     """The guides of a stage's recipe that have an encoder already, with their shares."""
     shares: dict[str, float] = entry(run.recipe, stage, "guides")
@@ -290,7 +264,6 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "sparsectrl-render": lambda run: stage_sparsectrl(run, "render"),
     "image-prompt": stage_image_prompt,
     "few-steps": stage_few_steps,
-    "decoder": stage_decoder,
     "motionlora": stage_motionlora,
     "estimator": stage_estimator,
 }

@@ -42,7 +42,6 @@ def small_recipe(small: dict[str, Any]) -> Callable[[int | None], Recipe]:
             "sparsectrl",
             "image-prompt",
             "few-steps",
-            "decoder",
             "motionlora",
             "estimator",
         ):
