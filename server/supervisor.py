@@ -22,10 +22,6 @@ class Limits:
     """For a cancelled job to stop by itself; then the worker is killed and started again."""
 
 
-class _NotStarted(WorkerDied):
-    """The worker died before it began with the job."""
-
-
 class Supervisor:
     """The queue and its worker.
 
@@ -147,8 +143,17 @@ class Supervisor:
             await self.worker()  # load its libraries before the next job comes
 
     async def _attempt(self, job: str) -> tuple[str, str | None]:
-        """Hand the job to a worker and see it through; its state and error sentence."""
+        """See the job through with a worker; its state and error sentence."""
         worker = await self.worker()
+        try:
+            return await self._hand(job, worker)
+        except WorkerDied:
+            # It died while it waited: not this job's fault. A fresh worker that does the same
+            # has another reason, which its death sentence tells.
+            return await self._hand(job, await self.worker())
+
+    async def _hand(self, job: str, worker: WorkerProcess) -> tuple[str, str | None]:
+        """Hand the job to a worker; WorkerDied if that one ends before it has begun with it."""
         try:
             task = await asyncio.wait_for(self._task(job, worker), self._limits.stall)
         except TimeoutError:
@@ -157,14 +162,7 @@ class Supervisor:
         await worker.send(task)
         if self._cancel_asked is not None:
             await worker.send({"type": "cancel", "job": job})
-        try:
-            return await self._follow(job, worker)
-        except _NotStarted:
-            # It died while it waited: not this job's fault. A fresh worker that does the same
-            # has another reason, which its death sentence tells.
-            fresh = await self.worker()
-            await fresh.send(task)
-            return await self._follow(job, fresh)
+        return await self._follow(job, worker)
 
     async def _task(self, job: str, worker: WorkerProcess) -> Message:
         """Everything the worker needs to know about the job."""
@@ -202,7 +200,7 @@ class Supervisor:
                 if self._cancel_asked is not None:
                     return "cancelled", None
                 if not started:
-                    raise _NotStarted(worker.death_sentence())
+                    raise WorkerDied(worker.death_sentence())
                 return "failed", worker.death_sentence()
             if message["type"] != "cancel asked":
                 heard = time.monotonic()

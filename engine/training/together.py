@@ -4,9 +4,11 @@ Data parallelism over torch.distributed, of one process for each graphics card, 
 a processor where small models leave most of several threads idle.
 """
 
+import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,6 +94,13 @@ def spawn(many: int, cuda: bool, work: Callable[..., int], *arguments: object) -
         return max(int((place / f"status{n}").read_text("utf-8")) for n in range(many))
 
 
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _member(
     rank: int,
     many: int,
@@ -100,6 +109,7 @@ def _member(
     work: Callable[..., int],
     arguments: tuple[object, ...],
 ) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     if cuda:
         torch.cuda.set_device(rank)
     else:
@@ -112,6 +122,8 @@ def _member(
     )
     try:
         (place / f"status{rank}").write_text(str(work(*arguments)), encoding="utf-8")
+    except KeyboardInterrupt:
+        os._exit(130)  # not by way of the group, which waits for those that are gone
     except Exception:
         # The others fail too, for want of this one, and whose error is raised is chance.
         traceback.print_exc()

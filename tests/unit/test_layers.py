@@ -45,9 +45,8 @@ def test_the_addon_imports_only_its_own_side(file):
 
 def test_the_wheel_carries_every_package():
     root = ADDON.parent
-    listed = set(
-        re.findall(r'^    "(animatic[\w.]*)",$', (root / "pyproject.toml").read_text(), re.MULTILINE)
-    )
+    project = (root / "pyproject.toml").read_text(encoding="utf-8")
+    listed = set(re.findall(r'^    "(animatic[\w.]*)",$', project, re.MULTILINE))
     sides = ("blender_addon", "engine", "server")
     inits = [init for side in sides for init in (root / side).rglob("__init__.py")]
     found = {".".join(("animatic", *init.parent.relative_to(root).parts)) for init in inits}
