@@ -36,7 +36,7 @@ def write_run(name: str, seeds: list[int], shot: dict, first: int = 0, **asked: 
     keyframes = [{"asked": str(1 + 3 * k), "clip_frame": k, "kept": True} for k in (0, 2)]
     sampling = asked.pop("sampling", {})
     usual = {
-        "prompt": name, "negative_prompt": "blur", "steps": 8, "guidance": 3.0, "strength": 0.8,
+        "prompt": name, "negative_prompt": "blur", "steps": 8, "guidance": 2.0, "strength": 0.8,
         "strengths": {7: 0.5}, "checkpoint": {"name": "blockout-mini", "sha256": None},
     }  # fmt: skip
     made = request.build_request(
