@@ -14,20 +14,23 @@ _SLIP = 2 / 128  # borders may slip by this share of the width before a colour i
 
 
 def colours_right(made: Tensor, clip: KnownClip) -> dict[str, int]:
-    """How many objects have the colour that the caption names, and of how many.
+    """How many objects have a colour that the caption names for their shape, and of how many.
 
     Counted twice: over all, and over those whose colour and shape were held out of the training.
 
     ``made`` is [F, 3, h, w]. In each region of an object, the mean colour is compared with what
-    the same object in the same light would look like in each of the eight colours; the nearest
-    decides. Frames 0, COLOUR_STRIDE, ... are looked at.
+    the same object would look like in each of the eight colours, under each of the suns of
+    ``clip.expected``; the nearest look's colour is the one read. Several suns, because neither
+    caption nor guide says where the sun stands. Any colour that the caption names for the object's
+    shape is right, because nothing says which of "two blue cones and two grey cones" is blue.
+    Frames 0, COLOUR_STRIDE, ... are looked at.
     """
     frames = made[::COLOUR_STRIDE]
     ident = clip.ident[::COLOUR_STRIDE]
     side = made.shape[-1]
     counts = {"colours_right": 0, "colours_seen": 0, "unseen_right": 0, "unseen_seen": 0}
-    for slot, name in enumerate(clip.named.tolist()):
-        if name < 0:
+    for slot, allowed in enumerate(clip.allowed):
+        if not allowed.any():
             continue
         inside = erode(ident == slot + 1, max(1, round(_SLIP * side)))
         for frame in range(len(frames)):
@@ -35,8 +38,9 @@ def colours_right(made: Tensor, clip: KnownClip) -> dict[str, int]:
             if mask.sum() < _SEEN * side * side:
                 continue
             found = frames[frame][:, mask].mean(dim=1)
-            looks = clip.expected[:, frame][:, :, mask].mean(dim=2)
-            right = int((looks - found).norm(dim=1).argmin() == name)
+            looks = clip.expected[:, :, frame][..., mask].mean(dim=-1)
+            read = (looks - found).norm(dim=-1).amin(dim=0).argmin()
+            right = int(allowed[read])
             for what in ("colours", "unseen") if clip.unseen[slot] else ("colours",):
                 counts[f"{what}_right"] += right
                 counts[f"{what}_seen"] += 1

@@ -29,9 +29,12 @@ COLOUR_STRIDE = 5
 class KnownClip:
     """One held-out clip of F frames with its guides as the add-on would send them.
 
-    ``guides`` maps a guide's name to one PNG (bytes) per frame. ``expected`` holds, for every
-    colour name in order, what frames 0, COLOUR_STRIDE, ... would look like with all objects in that
-    colour; ``named`` is each object's true colour as an index, -1 where there is no object;
+    ``guides`` maps a guide's name to one PNG (bytes) per frame. ``expected`` holds what frames 0,
+    COLOUR_STRIDE, ... would look like under several suns, with all objects in one colour, for every
+    colour name in order: neither caption nor guide says where the sun stands. The suns are the true
+    one, the same turned about the vertical by 90, 180 and 270 degrees, and none at all, which is
+    the shade. ``allowed`` marks every colour that the caption names for an object's shape, as it
+    does not say which object of that shape has which; no colour where there is no object.
     ``unseen`` marks the objects whose colour and shape no training scene brings together.
     """
 
@@ -43,8 +46,8 @@ class KnownClip:
     ident: Tensor  # [F, h, w], 0 the ground, object number + 1, -1 the sky
     flow: Tensor  # [F-1, 2, h, w] pixels to the next frame
     visible: Tensor  # [F-1, h, w] bool: still to be seen in the next frame
-    expected: Tensor  # [colours, ceil(F / COLOUR_STRIDE), 3, h, w]
-    named: Tensor  # [objects]
+    expected: Tensor  # [suns, colours, ceil(F / COLOUR_STRIDE), 3, h, w]
+    allowed: Tensor  # [objects, colours] bool
     unseen: Tensor  # [objects] bool
     guides: dict[str, list[bytes]]
 
@@ -104,11 +107,10 @@ def _known(blockouts: Blockouts, index: int, side: int, lineart_width: float) ->
     ident = hits.ident[0].unflatten(1, (side, side))
     codes = encode_depth(hits.distance.unflatten(2, (side, side)))[0]
     flow = optical_flow(scene, side)
-    names = list(COLOURS)
-    named = torch.full((scene.kind.shape[1],), -1)
-    unseen = torch.zeros(len(named), dtype=torch.bool)
+    allowed = torch.zeros(scene.kind.shape[1], len(COLOURS), dtype=torch.bool)
+    unseen = torch.zeros(len(allowed), dtype=torch.bool)
     for slot, (colour, shape) in enumerate(words.things):
-        named[slot] = names.index(colour)
+        allowed[slot] = torch.tensor([(name, shape) in words.things for name in COLOURS])
         unseen[slot] = (colour, SHAPE_NAMES.index(shape)) in HELD_OUT_PAIRS
     pictures = rendered.colour[0].float() / 255
     guides = {
@@ -126,13 +128,14 @@ def _known(blockouts: Blockouts, index: int, side: int, lineart_width: float) ->
         flow=flow.forward[0],
         visible=flow.forward_visible[0],
         expected=_expected(scene, side),
-        named=named,
+        allowed=allowed,
         unseen=unseen,
         guides=guides,
     )
 
 
 def _expected(scene: Scene, side: int) -> Tensor:
+    """``KnownClip.expected`` of the one clip of ``scene``."""
     some = slice(None, None, COLOUR_STRIDE)
     few = replace(
         scene,
@@ -142,11 +145,19 @@ def _expected(scene: Scene, side: int) -> Tensor:
         focal=scene.focal[:, some],
     )
     hits = trace(few, camera_rays(few, side))
-    looks = []
-    for colour in COLOURS.values():
-        painted = replace(few, object_colour=torch.tensor(colour).expand_as(few.object_colour))
-        looks.append(shade(painted, hits)[0].unflatten(1, (side, side)).permute(0, 3, 1, 2))
-    return torch.stack(looks)
+    quarter = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    lit = [few]
+    for _ in range(3):
+        lit.append(replace(few, sun=lit[-1].sun @ quarter.T))
+    lit.append(replace(few, sun_colour=torch.zeros_like(few.sun_colour)))
+    looks = [
+        shade(replace(one, object_colour=torch.tensor(colour).expand_as(one.object_colour)), hits)
+        for one in lit
+        for colour in COLOURS.values()
+    ]
+    # [suns * colours, 1, frames, pixels, 3]
+    pictures = torch.stack(looks)[:, 0].unflatten(2, (side, side)).permute(0, 1, 4, 2, 3)
+    return pictures.unflatten(0, (len(lit), len(COLOURS)))
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -1,6 +1,8 @@
 """Figures of ``animatic evaluate``: each is best on the truth, and falls with what it measures."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -19,13 +21,52 @@ from animatic.engine.evaluation.estimator import (  # noqa: E402
 from animatic.engine.evaluation.evaluate import spread, trials  # noqa: E402
 from animatic.engine.evaluation.figures import colours_right, liveliness, warp_error  # noqa: E402
 from animatic.engine.evaluation.subjects import PerFrame  # noqa: E402
-from animatic.engine.evaluation.truth import COLOUR_STRIDE, ray_cast_clips  # noqa: E402
+from animatic.engine.evaluation.truth import (  # noqa: E402
+    COLOUR_STRIDE,
+    held_out_blockouts,
+    ray_cast_clips,
+)
 from animatic.engine.training.architecture import SIZES, build_sparsectrl, build_unet  # noqa: E402
+from animatic.engine.training.raycast import camera_rays, shade, trace  # noqa: E402
+from animatic.engine.training.scenes import COLOURS  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def clip():
     return ray_cast_clips(1, 16, 64, 1.5)[0]
+
+
+@pytest.fixture(scope="module")
+def known():
+    """13 held-out scenes (seven at sunset, three cities), as (clip, scene, words)."""
+    count, frames = 13, COLOUR_STRIDE + 1
+    blockouts = held_out_blockouts(count, frames)
+    scenes = [blockouts.scene.select(slice(k, k + 1)) for k in range(count)]
+    clips = ray_cast_clips(count, frames, 64, 1.5)
+    return list(zip(clips, scenes, blockouts.words, strict=True))
+
+
+def turned(scene, degrees):
+    """The scene with its sun turned about the vertical."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return replace(scene, sun=scene.sun @ torch.tensor([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1]]))
+
+
+def repainted(scene, words, colours):
+    """The scene with other ``colours`` (names) of its objects, as impure as before."""
+    paint = scene.object_colour.clone()
+    for slot, ((old, _), new) in enumerate(zip(words.things, colours, strict=True)):
+        paint[0, slot] *= torch.tensor(COLOURS[new]) / torch.tensor(COLOURS[old])
+    return replace(scene, object_colour=paint.clamp(0, 0.95))
+
+
+def right_and_seen(scene, clip):
+    """Colours right and objects seen where ``scene`` is what was made of the clip."""
+    side = clip.ident.shape[-1]
+    pixels = shade(scene, trace(scene, camera_rays(scene, side)))[0]
+    made = pixels.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    counts = colours_right(made, clip)
+    return torch.tensor([counts["colours_right"], counts["colours_seen"]])
 
 
 def test_structure_error_knows_no_scale_and_shift_but_knows_shapes(clip):
@@ -57,10 +98,62 @@ def test_colours_are_right_on_the_truth_and_wrong_on_others(clip):
     true = colours_right(clip.pictures, clip)
     assert true["colours_right"] == true["colours_seen"] >= true["unseen_seen"] > 0
     assert true["unseen_right"] == true["unseen_seen"]
-    other = next(k for k in range(8) if k not in clip.named.tolist())
-    painted = clip.pictures.clone()
-    painted[::COLOUR_STRIDE] = clip.expected[other]
-    assert colours_right(painted, clip) == true | {"colours_right": 0, "unseen_right": 0}
+    other = next(k for k in range(8) if not clip.allowed[:, k].any())
+    for looks in clip.expected:
+        painted = clip.pictures.clone()
+        painted[::COLOUR_STRIDE] = looks[other]
+        assert colours_right(painted, clip) == true | {"colours_right": 0, "unseen_right": 0}
+
+
+def test_colours_are_read_wherever_the_sun_stands(known):
+    several, one = (
+        {
+            degrees: sum(
+                right_and_seen(turned(scene, degrees), replace(clip, expected=clip.expected[:suns]))
+                for clip, scene, _ in known
+            ).tolist()
+            for degrees in (0, 40, 140)
+        }
+        for suns in (5, 1)
+    )
+    # Of 87 objects, counted in two frames, 86, 82 and 86 are right; with the true sun alone 87, 81
+    # and 56. All that are missed are at sunset, where the sun is strong and orange: red and orange
+    # things lit more than by one of the five suns and less than by the next, and a white wall of
+    # an impure white, whose shade looks like grey in the sun.
+    assert all(right >= 0.93 * seen for right, seen in several.values())
+    assert several[140][0] > 1.4 * one[140][0]
+
+
+def test_colours_that_no_caption_allows_are_wrong_wherever_the_sun_stands(known):
+    names = list(COLOURS)
+    counts = dict.fromkeys((0, 40, 140), 0)
+    for clip, scene, words in known:
+        others = []
+        for (colour, _), allowed in zip(words.things, clip.allowed.tolist(), strict=False):
+            after = names.index(colour) + 1
+            others.append(next(n for n in names[after:] + names if not allowed[names.index(n)]))
+        painted = repainted(scene, words, others)
+        for degrees in counts:
+            counts[degrees] += right_and_seen(turned(painted, degrees), clip)
+    # Of 87 objects 0, 1 and 0: a half-lit orange box at sunset is nearer to red in its full light
+    # than to orange under any of the five suns.
+    assert counts[0][0] == counts[140][0] == 0
+    assert counts[40][0] <= 0.02 * counts[40][1]
+
+
+def test_only_colours_of_one_shape_may_change_places(known):
+    clip, scene, words = next(k for k in known if k[2].city and len(set(k[2].things)) == 2)
+    first, second = dict.fromkeys(colour for colour, _ in words.things)
+    swapped = [second if colour == first else first for colour, _ in words.things]
+    right, seen = right_and_seen(repainted(scene, words, swapped), clip).tolist()
+    assert right == seen > 0
+
+    clip, scene, words = next(k for k in known if len(k[2].things) == len(set(k[2].things)) == 2)
+    (first, shape), (second, other_shape) = words.things
+    assert first != second
+    assert shape != other_shape
+    right, seen = right_and_seen(repainted(scene, words, [second, first]), clip).tolist()
+    assert right == 0 < seen
 
 
 def test_warp_error_sees_flicker_and_not_motion(clip):
