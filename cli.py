@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -237,9 +238,16 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _become(program: list[str]) -> int:
+    """Run another program in place of this one, so that what ends this one ends it; its status."""
+    if os.name == "posix":
+        sys.stdout.flush()
+        os.execv(program[0], program)
+    return subprocess.run(program).returncode
+
+
 def _train(options: argparse.Namespace) -> int:
-    program = [str(find_engine_python()), "-m", "animatic.engine.training.cli"]
-    return subprocess.run([*program, *options.more]).returncode
+    return _become([str(find_engine_python()), "-m", "animatic.engine.training.cli", *options.more])
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -261,7 +269,7 @@ def _bench(options: argparse.Namespace) -> int:
     else:
         more = options.more[what == "guides" :]
         program = [sys.executable, "-m", "animatic.blender_addon.scene.bench"]
-    return subprocess.run([*program, *more]).returncode
+    return _become([*program, *more])
 
 
 def _models(options: argparse.Namespace) -> int:

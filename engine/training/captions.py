@@ -4,6 +4,7 @@ The same tables name things for the caption and give the tokenizer its vocabular
 """
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,13 @@ def plural(noun: str) -> str:
     return _PLURALS.get(noun, noun + "s")
 
 
+_COLOUR_OF = {word: colour for colour, words in COLOURS.items() for word in words}
+_SHAPE_OF = {noun: shape for shape, nouns in SHAPES.items() for noun in nouns}
+_SHAPE_OF |= {plural(noun): shape for noun, shape in _SHAPE_OF.items()}
+_SHAPE_OF |= dict.fromkeys(_CITY_NOUNS, "box")
+_MENTION = re.compile(rf"\b({'|'.join(_COLOUR_OF)}) ({'|'.join(_SHAPE_OF)})\b")
+
+
 def _listed(parts: Sequence[str]) -> str:
     if len(parts) == 1:
         return parts[0]
@@ -112,6 +120,18 @@ def _things(words: SceneWords, rng: random.Random) -> str:
             parts.append(f"{_NUMBERS[count]} {colour_word} {plural(noun)}")
     rng.shuffle(parts)
     return _listed(parts)
+
+
+def mentions(text: str) -> list[tuple[str, str, int, int]]:
+    """What a caption names by colour and shape: (colour, shape, place of the noun's first character
+    and of the one behind it).
+
+    Of two colours that share one noun ("a city of red and blue blocks") only the last is found.
+    """
+    return [
+        (_COLOUR_OF[found[1]], _SHAPE_OF[found[2]], found.start(2), found.end(2))
+        for found in _MENTION.finditer(text)
+    ]
 
 
 def caption(words: SceneWords, rng: random.Random) -> str:

@@ -1,7 +1,8 @@
 """Rendered blockouts on disk: made once, in shards, read by every stage.
 
 A shard is one torch file: colour, depth and line-art of some clips (a still is a clip of one
-frame), and their captions. Stages that need latents store them beside it.
+frame), what stands where in them, and their captions. Stages that need latents store them beside
+it.
 """
 
 import os
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import together
+from .grounding import regions
 from .guides import render
 from .scenes import make_blockouts
 
@@ -65,6 +67,9 @@ def write_shard(
         "colour": torch.cat([part.colour.cpu() for part in parts]),
         "depth": eight_bits(torch.cat([part.depth.cpu() for part in parts])),
         "lineart": torch.cat([part.lineart.cpu() for part in parts]),
+        "regions": regions(
+            torch.cat([part.ident.cpu() for part in parts]), [w.things for w in blockouts.words]
+        ),
         "captions": blockouts.captions,
     }
     save_atomically(shard, path)

@@ -24,6 +24,7 @@ class Rendered:
     colour: Tensor  # [b, f, 3, h, w] uint8, as displayed
     depth: Tensor  # [b, f, h, w] uint16 codes: 0 nothing, 1..65535 far to near
     lineart: Tensor  # [b, f, h, w] uint8, white lines on black
+    ident: Tensor  # [b, f, h, w] int8, as in Hits
 
 
 def encode_depth(z: Tensor) -> Tensor:
@@ -90,7 +91,8 @@ def render(scene: Scene, side: int, lineart_width: float = 1.5) -> Rendered:
     """Colour with four samples a pixel, depth through pixel centres, and line-art."""
     clips, frames = scene.camera.shape[:2]
     centre = trace(scene, camera_rays(scene, side))
-    depth = encode_depth(centre.distance.reshape(clips, frames, side, side))
+    shape = (clips, frames, side, side)
+    depth = encode_depth(centre.distance.reshape(shape))
     fine_side = side * _FINE
     fine = trace(scene, camera_rays(scene, fine_side))
     colour = shade(scene, fine).reshape(clips * frames, fine_side, fine_side, 3)
@@ -99,4 +101,5 @@ def render(scene: Scene, side: int, lineart_width: float = 1.5) -> Rendered:
         colour=(colour * 255).round().to(torch.uint8).unflatten(0, (clips, frames)),
         depth=depth,
         lineart=draw_lines(find_lines(fine, fine_side), lineart_width),
+        ident=centre.ident.reshape(shape).to(torch.int8),
     )

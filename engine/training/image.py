@@ -8,6 +8,7 @@ dense and on stills; stage sparsectrl goes on from them as the paper does.
 
 import random
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from .diffusion import (
     sample,
     start_noise,
 )
+from .grounding import Grounding
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
 
@@ -165,10 +167,13 @@ def train_image(
     folder: Path,
     config: LoopConfig,
     teaching: Teaching,
+    grounding: float = 0.0,
 ) -> Mapping[str, nn.Module]:
     """Train ``unet``, ``text_encoder`` and the pixel guides' encoders; returns averaged weights.
 
-    ``data`` holds stills with fields latents, depth and lineart; ``held_out`` also colour.
+    ``data`` holds stills with fields latents, depth and lineart; ``held_out`` also colour. On
+    batches that are held to a guide, ``grounding`` weighs the loss of that name beside the
+    diffusion loss; above 0 it needs the field regions.
     """
     rng = random.Random(config.seed)
     noise = torch.Generator(data.device).manual_seed(config.seed)
@@ -187,15 +192,23 @@ def train_image(
             batch[guide] = batch[guide].flip(-1)
         captions = teaching.captions(batch["captions"], rng)
         noisy, time, target = noisy_and_target(scheduler, clean, noise)
-        with half_precision(data.device):
+        told = grounding > 0 and guide is not None
+        with half_precision(data.device), ground.watching() if told else nullcontext():
             text = encode_text(text_encoder, tokenizer, captions)
             control = None
             if guide:
                 control = still_control(modules, guide, batch)
                 control.condition = teaching.blur_some(control.condition, guide, rng)
             prediction = predict(modules["unet"], noisy, time, text, control)
-        return diffusion_loss(prediction, target)
+            loss = diffusion_loss(prediction, target)
+            if told:
+                places = batch["regions"][:, 0]
+                loss = loss + grounding * ground.loss(captions, places.flip(-1) if flip else places)
+        return loss
 
     loop = Loop(folder, "image", modules, config)
+    # Only now, since the loop's averaged copies are not to be watched.
+    unet: Any = modules["unet"]
+    ground = Grounding(unet, tokenizer)
     loop.run(loss_of, StillGrid(held_out, vae, tokenizer, scheduler, folder / "grids"))
     return loop.average.modules

@@ -87,7 +87,10 @@ def stage_encode(run: Run) -> None:
 def stage_image(run: Run) -> None:
     """Train text encoder, image model and, dense on stills, the pixel guides' encoders."""
     teaching = run.teaching("image")
-    data, held_out = run.shards("stills")
+    grounding = entry(run.recipe, "image", "grounding")
+    data, held_out = run.shards(
+        "stills", ("depth", "lineart", "regions") if grounding else ("depth", "lineart")
+    )
     encoders = {guide: GUIDE_FOLDERS[guide] for guide in teaching.guides}
     modules = {name: run.part(name, False) for name in ("unet", "text_encoder", *encoders.values())}
     for guide, name in encoders.items():
@@ -105,6 +108,7 @@ def stage_image(run: Run) -> None:
         run.folder,
         run.config("image"),
         teaching,
+        grounding,
     )
     averaged: dict[str, Any] = dict(trained)
     for name in encoders.values():

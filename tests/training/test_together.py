@@ -70,8 +70,8 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path):
         target=together.spawn, args=(2, False, _waits_for_ever, tmp_path), daemon=False
     )
     parent.start()
-    _until(lambda: len(list(tmp_path.glob("pid*"))) == 2)
-    pids = [int(path.read_text() or 0) for path in tmp_path.glob("pid*")]
+    _until(lambda: sum(bool(path.read_text()) for path in tmp_path.glob("pid*")) == 2)
+    pids = [int(path.read_text()) for path in tmp_path.glob("pid*")]
     parent.kill()
     _until(lambda: not any(_runs(pid) for pid in pids))
 
