@@ -19,9 +19,10 @@ def colours_right(made: Tensor, clip: KnownClip) -> dict[str, int]:
     Counted twice: over all, and over those whose colour and shape were held out of the training.
 
     ``made`` is [F, 3, h, w]. In each region of an object, the mean colour is compared with what
-    the same object would look like in each of the eight colours, under each of the suns of
-    ``clip.expected``; the nearest look's colour is the one read. Several suns, because neither
-    caption nor guide says where the sun stands. Any colour that the caption names for the object's
+    the same object would look like in each of the eight colours; the nearest look's colour is the
+    one read, once under the true sun and once under any of ``clip.expected``, because neither
+    caption nor guide says where the sun stands. One right reading is enough: what is white in the
+    shade may be what is grey in the sun. Any colour that the caption names for the object's
     shape is right, because nothing says which of "two blue cones and two grey cones" is blue.
     Frames 0, COLOUR_STRIDE, ... are looked at.
     """
@@ -39,8 +40,8 @@ def colours_right(made: Tensor, clip: KnownClip) -> dict[str, int]:
                 continue
             found = frames[frame][:, mask].mean(dim=1)
             looks = clip.expected[:, :, frame][..., mask].mean(dim=-1)
-            read = (looks - found).norm(dim=-1).amin(dim=0).argmin()
-            right = int(allowed[read])
+            apart = (looks - found).norm(dim=-1)
+            right = int(allowed[apart[0].argmin()] or allowed[apart.amin(dim=0).argmin()])
             for what in ("colours", "unseen") if clip.unseen[slot] else ("colours",):
                 counts[f"{what}_right"] += right
                 counts[f"{what}_seen"] += 1
