@@ -1,6 +1,7 @@
 """The command line: ``animatic render|generate|serve|models|train|evaluate|bench``.
 
-It runs on the add-on's side; Blender and the engine are child processes of it.
+It runs on the add-on's side; Blender and the engine are child processes of it, but for `train` and
+`bench`, which hand over to another program.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..training.captions import SHAPE_NAMES
 from ..training.flow import optical_flow
-from ..training.guides import encode_depth, render
+from ..training.guides import render
 from ..training.raycast import Scene, camera_rays, shade, trace
 from ..training.scenes import COLOURS, HELD_OUT_PAIRS, Blockouts, make_blockouts
 
@@ -103,9 +103,7 @@ def _known(blockouts: Blockouts, index: int, side: int, lineart_width: float) ->
     scene = blockouts.scene.select(slice(index, index + 1))
     words = blockouts.words[index]
     rendered = render(scene, side, lineart_width)
-    hits = trace(scene, camera_rays(scene, side))
-    ident = hits.ident[0].unflatten(1, (side, side))
-    codes = encode_depth(hits.distance.unflatten(2, (side, side)))[0]
+    codes = rendered.depth[0]
     flow = optical_flow(scene, side)
     allowed = torch.zeros(scene.kind.shape[1], len(COLOURS), dtype=torch.bool)
     unseen = torch.zeros(len(allowed), dtype=torch.bool)
@@ -124,7 +122,7 @@ def _known(blockouts: Blockouts, index: int, side: int, lineart_width: float) ->
         caption=blockouts.captions[index],
         pictures=pictures,
         depth=codes.float() / 65535,
-        ident=ident,
+        ident=rendered.ident[0],
         flow=flow.forward[0],
         visible=flow.forward_visible[0],
         expected=_expected(scene, side),
