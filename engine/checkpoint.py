@@ -48,7 +48,8 @@ class CheckpointInfo:
     maps parts to published files in the folder; ``scales`` has "adapter" and "motion", 0 to 2.
     ``image_guides`` maps guides to the folders or files of image ControlNets that are there;
     ``image_prompt`` has the paths of "encoder" and "adapter", or nothing; ``few_steps`` the name
-    of a "lora" and the "steps" that it is for, or nothing.
+    of a "lora" and the "steps" that it is for, or nothing; ``even_noise`` is the side of the
+    squares, in latents, in which the noise that sampling starts from is even, or 0.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class CheckpointInfo:
     image_guides: dict[str, str] = field(default_factory=dict)
     image_prompt: dict[str, Path] = field(default_factory=dict)
     few_steps: dict[str, Any] = field(default_factory=dict)
+    even_noise: int = 0
 
     @property
     def encoders(self) -> dict[str, list[str]]:
@@ -119,6 +121,7 @@ def read_info(folder: Path) -> CheckpointInfo:
         image_prompt = dict(stored.get("image_prompt", {}))
         told = stored.get("few_steps")
         few_steps = {"lora": str(told["lora"]), "steps": int(told["steps"])} if told else {}
+        even_noise = max(0, int(stored.get("even_noise", 0)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(
             f"{path} lacks or mistakes an entry ({error}); expected name, native (width, height, "
@@ -143,6 +146,7 @@ def read_info(folder: Path) -> CheckpointInfo:
         },
         image_prompt=_image_prompt(path, image_prompt),
         few_steps=few_steps,
+        even_noise=even_noise,
     )
 
 

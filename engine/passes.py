@@ -114,21 +114,23 @@ class TakeMaker:
     def take(self, seed: int) -> Generator[torch.Tensor, None, torch.Tensor]:
         """Gives the clip as it looks after each step; returns its latents [1, C, F, h, w]."""
         parts, sampling, clip = self._parts, self._request["sampling"], self._request["clip"]
-        context = Context.asked(sampling)
+        context, even = Context.asked(sampling), parts.info.even_noise
         generator, painting = torch.Generator().manual_seed(seed), torch.Generator()
         # The picture is what a clip of one frame with its seed begins with.
         painting.manual_seed(sampling.get("first_frame", {}).get("seed", seed))
         latents: torch.Tensor | None = None
         for each in self.passes:
             shape = (1, parts.unet.config.in_channels, clip["frames"], *each.size)
-            noise = noise_of(generator, shape, parts.plan.torch_device)
+            noise = noise_of(generator, shape, parts.plan.torch_device, even)
             clean = None if latents is None else enlarge(latents, *each.size)
             if context is not None and sampling.get("noise") == "free":
                 noise = free_noise(noise, context, generator)
             denoiser = self._denoiser(each.branch)
             way: Trajectory | None = None
             if generated(sampling):
-                canvas = noise_of(painting, (*shape[:2], 1, *each.size), parts.plan.torch_device)
+                canvas = noise_of(
+                    painting, (*shape[:2], 1, *each.size), parts.plan.torch_device, even
+                )
                 begun = None if clean is None else clean[:, :, :1]
                 way = Recorded(denoiser.picture, canvas, painting, begun)
             elif each.picture is not None:

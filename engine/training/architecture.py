@@ -47,6 +47,7 @@ class ModelSize:
     condition_widths: tuple[int, ...] = (16, 32, 64, 128)
     lineart_width: float = 1.5
     prediction_type: str = "v_prediction"
+    zero_snr: bool = True
 
 
 SIZES = {
@@ -191,13 +192,20 @@ def build_sparsectrl(
     return model
 
 
-def build_scheduler(prediction_type: str) -> DDIMScheduler:
-    """The noise schedule of AnimateDiff v3 (linear betas)."""
+def build_scheduler(prediction_type: str, zero_snr: bool = False) -> DDIMScheduler:
+    """The noise schedule of AnimateDiff v3 (linear betas).
+
+    With ``zero_snr`` it ends in pure noise, and sampling starts there (Lin et al. 2024, arXiv
+    2305.08891, sections 3.1 and 3.3); for models that predict velocities. Otherwise a model takes
+    each frame's noise for a trace of its brightness, and frames flicker.
+    """
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="linear",
         prediction_type=prediction_type,
+        rescale_betas_zero_snr=zero_snr,
+        timestep_spacing="trailing" if zero_snr else "leading",
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
@@ -234,7 +242,7 @@ def build_untrained(folder: Path, seed: int = 0, tiny: bool = False) -> None:
                 if parameter.dim() > 1 and not parameter.any():
                     nn.init.normal_(parameter, std=0.02)
     about = describe(size.name, size.native, size.native, size.frames, size.fps, size.lineart_width)
-    scheduler = build_scheduler(size.prediction_type)
+    scheduler = build_scheduler(size.prediction_type, size.zero_snr)
     write_checkpoint(Path(folder), about, parts, {"tokenizer": tokenizer, "scheduler": scheduler})
 
 

@@ -31,6 +31,7 @@ from .diffusion import (
 from .image import Teaching, pixel_condition
 from .loop import Loop, LoopConfig, averaged_weights
 from .pictures import write_grid
+from .recognition import Recognition
 
 
 def motion_model(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotionModel:
@@ -84,16 +85,21 @@ ClipLoss: TypeAlias = Callable[[Tensor, Tensor, Control | None, torch.Generator]
 ClipSampler: TypeAlias = Callable[[Tensor, Tensor, Tensor, Control | None], Tensor]
 
 
-def diffusion_loss_of(model: UNetMotionModel, scheduler: DDIMScheduler) -> ClipLoss:
-    """The loss that diffusion models are trained with."""
+def diffusion_loss_of(
+    model: UNetMotionModel, scheduler: DDIMScheduler, steadiness: float = 0.0, shift: float = 1.0
+) -> ClipLoss:
+    """The loss that diffusion models are trained with.
+
+    ``steadiness`` as in ``diffusion_loss``, ``shift`` as in ``noisy_and_target``.
+    """
 
     def loss(
         clean: Tensor, text: Tensor, control: Control | None, noise: torch.Generator
     ) -> Tensor:
-        noisy, time, target = noisy_and_target(scheduler, clean, noise)
+        noisy, time, target = noisy_and_target(scheduler, clean, noise, shift)
         with half_precision(clean.device):
             prediction = predict(model, noisy, time, text, control)
-        return diffusion_loss(prediction, target)
+        return diffusion_loss(prediction, target, steadiness)
 
     return loss
 
@@ -160,10 +166,13 @@ def train_on_clips(
     teaching: Teaching,
     loss: ClipLoss | None = None,
     sampler: ClipSampler | None = None,
+    recognition: float = 0.0,
 ) -> Mapping[str, nn.Module]:
     """Train ``learns``, which is inside ``model`` or ``encoders``; returns its averaged weights.
 
     ``loss`` and ``sampler``, which draws the grids, are those of a diffusion model by default.
+    ``recognition`` weighs, beside it, the loss by which the encoders name the shapes in each frame,
+    in those without a guide too; above 0 it needs the clips' field regions.
 
     Whatever else is to stay as it is takes no gradient already. A batch that ``teaching`` holds to
     a guide gets it on ``keyframes(number of frames, rng)``. Sources: AnimateDiff, section 4.2
@@ -192,16 +201,28 @@ def train_on_clips(
             chosen = keyframes(clean.shape[2], rng)
             control = sparse_control(encoders[guide], guide, batch, chosen)
             control.condition = teaching.blur_some(control.condition, guide, rng)
-        return loss(clean, text, control, noise)
+        missed = loss(clean, text, control, noise)
+        if recogniser is not None and guide:
+            missed = missed + recognition * recogniser.loss(batch["regions"].flatten(0, 1))
+        return missed
 
     grid = ClipGrid(
         frozen, sampler, held_out, lambda step: folder / "grids" / f"{stage}_{step:06d}.png"
     )
-    loop = Loop(folder, stage, learns, config)
+    learn_together = dict(learns)
+    recogniser = None
+    if recognition:
+        recogniser = Recognition(next(iter(encoders.values()))).to(data.device)
+        learn_together["recognition"] = recogniser
+    loop = Loop(folder, stage, learn_together, config)
+    if recogniser is not None:
+        # Only now, since the loop's averaged copies are not to be watched.
+        for encoder in encoders.values():
+            recogniser.watch(encoder)
 
     def draw(averaged: Mapping[str, nn.Module], step: int) -> None:
         with averaged_weights(learns, averaged):
             grid.draw(encoders, step)
 
     loop.run(loss_of, draw)
-    return loop.average.modules
+    return {name: loop.average.modules[name] for name in learns}

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
@@ -123,17 +122,19 @@ def predict(
 
 
 def noisy_and_target(
-    scheduler: DDIMScheduler, clean: Tensor, generator: torch.Generator
+    scheduler: DDIMScheduler, clean: Tensor, generator: torch.Generator, shift: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Latents [b, ...] -> (noisy latents, timesteps [b], what the model should predict).
 
-    ``generator`` is on the latents' device.
+    ``generator`` is on the latents' device. A ``shift`` above 1 brings noisy timesteps more often
+    (Esser et al. 2024, arXiv 2403.03206, section 5.3.2): of 3, half of them are above 0.75.
     """
     steps = scheduler.config.num_train_timesteps
     # One draw per equal part of the schedule: less variance than independent draws.
     count, device = len(clean), clean.device
     offsets = torch.rand(count, generator=generator, device=device)
     parts = (torch.arange(count, device=device) + offsets) / count
+    parts = shift * parts / (1 + (shift - 1) * parts)
     time = (parts * steps).long().clamp(max=steps - 1)
     noise = torch.randn(clean.shape, generator=generator, device=device)
     noisy = scheduler.add_noise(clean, noise, time)
@@ -142,9 +143,18 @@ def noisy_and_target(
     return noisy, time, noise
 
 
-def diffusion_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error in float32."""
-    return F.mse_loss(prediction.float(), target.float())
+def diffusion_loss(prediction: Tensor, target: Tensor, steadiness: float = 0.0) -> Tensor:
+    """Mean squared error in float32 of [b, c, f, h, w]; ``steadiness`` weighs, beside it, that of
+    the differences between neighbouring frames.
+
+    What the model should predict does not change by that, only which of its errors count more:
+    those that flicker.
+    """
+    error = prediction.float() - target.float()
+    loss = error.square().mean()
+    if steadiness:
+        loss = loss + steadiness * error.diff(dim=2).square().mean()
+    return loss
 
 
 @torch.no_grad()

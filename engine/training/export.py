@@ -41,6 +41,7 @@ def describe(
     steps: int = 20,
     guidance: float = 3.0,
     licence: str = "CC0-1.0",
+    even_noise: int = 0,
 ) -> dict[str, Any]:
     """The content of animatic.json, but for the guides."""
     return {
@@ -50,6 +51,7 @@ def describe(
         "defaults": {"steps": steps, "guidance": guidance},
         "lineart_width": lineart_width,
         "licence": licence,
+        "even_noise": even_noise,
     }
 
 

@@ -30,6 +30,11 @@ def look(colour: str, shape: str) -> int:
     return 1 + COLOUR_NAMES.index(colour) * len(SHAPE_NAMES) + SHAPE_NAMES.index(shape)
 
 
+def shapes(regions: Tensor) -> Tensor:
+    """``look`` numbers -> 1 + the number of the shape, int64; 0 stays ground and sky."""
+    return torch.where(regions > 0, (regions.long() - 1) % len(SHAPE_NAMES) + 1, 0)
+
+
 def regions(ident: Tensor, things: Sequence[Sequence[tuple[str, str]]]) -> Tensor:
     """What stands where: uint8 [b, f, h/STRIDE, w/STRIDE] of ``look`` numbers.
 

@@ -37,6 +37,26 @@ from .diffusion import (
 from .grounding import Grounding
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
+from .recognition import Recognition
+
+
+@dataclass(frozen=True)
+class Emphasis:
+    """What stage image stresses beside the papers' loss.
+
+    ``timestep_shift`` above 1 brings noisy timesteps more often (see ``noisy_and_target``). On
+    batches that are held to a guide, ``grounding`` and ``recognition`` weigh the losses of those
+    names beside the diffusion loss; above 0 they need the stills' field regions.
+    """
+
+    timestep_shift: float = 1.0
+    grounding: float = 0.0
+    recognition: float = 0.0
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The stills' fields that it needs."""
+        return ("regions",) if self.grounding or self.recognition else ()
 
 
 @dataclass(frozen=True)
@@ -167,13 +187,12 @@ def train_image(
     folder: Path,
     config: LoopConfig,
     teaching: Teaching,
-    grounding: float = 0.0,
+    emphasis: Emphasis,
 ) -> Mapping[str, nn.Module]:
     """Train ``unet``, ``text_encoder`` and the pixel guides' encoders; returns averaged weights.
 
-    ``data`` holds stills with fields latents, depth and lineart; ``held_out`` also colour. On
-    batches that are held to a guide, ``grounding`` weighs the loss of that name beside the
-    diffusion loss; above 0 it needs the field regions.
+    ``data`` holds stills with fields latents, depth, lineart and those of ``emphasis``;
+    ``held_out`` also colour.
     """
     rng = random.Random(config.seed)
     noise = torch.Generator(data.device).manual_seed(config.seed)
@@ -191,9 +210,11 @@ def train_image(
         if guide and flip:
             batch[guide] = batch[guide].flip(-1)
         captions = teaching.captions(batch["captions"], rng)
-        noisy, time, target = noisy_and_target(scheduler, clean, noise)
-        told = grounding > 0 and guide is not None
-        with half_precision(data.device), ground.watching() if told else nullcontext():
+        noisy, time, target = noisy_and_target(scheduler, clean, noise, emphasis.timestep_shift)
+        places = batch["regions"][:, 0] if guide and emphasis.fields else None
+        if places is not None and flip:
+            places = places.flip(-1)
+        with half_precision(data.device), nullcontext() if places is None else ground.watching():
             text = encode_text(text_encoder, tokenizer, captions)
             control = None
             if guide:
@@ -201,14 +222,18 @@ def train_image(
                 control.condition = teaching.blur_some(control.condition, guide, rng)
             prediction = predict(modules["unet"], noisy, time, text, control)
             loss = diffusion_loss(prediction, target)
-            if told:
-                places = batch["regions"][:, 0]
-                loss = loss + grounding * ground.loss(captions, places.flip(-1) if flip else places)
+            if places is not None:
+                loss = loss + emphasis.grounding * ground.loss(captions, places)
+                loss = loss + emphasis.recognition * recognition.loss(places)
         return loss
 
-    loop = Loop(folder, "image", modules, config)
+    encoders: Any = [modules[f"sparsectrl_{guide}"] for guide in teaching.guides]
+    recognition = Recognition(encoders[0]).to(data.device)
+    loop = Loop(folder, "image", {**modules, "recognition": recognition}, config)
     # Only now, since the loop's averaged copies are not to be watched.
     unet: Any = modules["unet"]
     ground = Grounding(unet, tokenizer)
+    for encoder in encoders:
+        recognition.watch(encoder)
     loop.run(loss_of, StillGrid(held_out, vae, tokenizer, scheduler, folder / "grids"))
-    return loop.average.modules
+    return {name: loop.average.modules[name] for name in modules}

@@ -58,6 +58,10 @@ def names_move(move: str) -> Callable[[str], bool]:
     return lambda caption: any(wording in caption.lower() for wording in wordings)
 
 
+# Of what stands where, which ray-cast blockouts have.
+_NO_REGIONS = " Other clips have no regions: grounding = 0 and recognition = 0 in the recipe."
+
+
 @dataclass(frozen=True)
 class Run:
     """A training folder and how to train in it.
@@ -105,7 +109,7 @@ class Run:
         betas in place of Stable Diffusion's.
         """
         if self.base is None:
-            return architecture.build_scheduler(self.size.prediction_type)
+            return architecture.build_scheduler(self.size.prediction_type, self.size.zero_snr)
         stored = DDIMScheduler.from_pretrained(self.base / "scheduler", local_files_only=True)
         if (self.base / "motion_adapter").is_dir():
             return stored
@@ -199,6 +203,7 @@ class Run:
             raise FileNotFoundError(
                 f"There are no {kind} {what} in {self.folder}: run the stages data and encode "
                 "first, and look whether the clips have these guides."
+                + (_NO_REGIONS if "regions" in fields else "")
             )
         return data, held_out
 
@@ -242,7 +247,8 @@ class Run:
         stored = self.base / "animatic.json" if self.base else None
         if stored is not None and stored.is_file():
             theirs = json.loads(stored.read_text("utf-8"))
-            about |= {key: theirs[key] for key in ("name", "licence", "defaults") if key in theirs}
+            kept = ("name", "licence", "defaults", "even_noise")
+            about |= {key: theirs[key] for key in kept if key in theirs}
         elif self.base is not None:
             about["name"] = self.base.name
         return about

@@ -15,12 +15,12 @@ from ..vae import encode
 from . import together
 from .architecture import silence_motion
 from .clip_folders import read_clips
-from .clips import all_frames, motion_model, random_keyframes, train_on_clips
+from .clips import all_frames, diffusion_loss_of, motion_model, random_keyframes, train_on_clips
 from .data import add_latents, write_shard
 from .estimator import train_estimator, write_lesson
 from .export import FEW_STEPS, GUIDE_FOLDERS
 from .few_steps import Consistency, sample_in_few
-from .image import pixel_condition, skip_motion, start_condition_path, train_image
+from .image import Emphasis, pixel_condition, skip_motion, start_condition_path, train_image
 from .image_prompt import ADAPTER, ENCODER, train_image_prompt
 from .low_rank import add_lora, motion_attention, whole_model, write_lora
 from .measure import still_figures
@@ -87,10 +87,9 @@ def stage_encode(run: Run) -> None:
 def stage_image(run: Run) -> None:
     """Train text encoder, image model and, dense on stills, the pixel guides' encoders."""
     teaching = run.teaching("image")
-    grounding = entry(run.recipe, "image", "grounding")
-    data, held_out = run.shards(
-        "stills", ("depth", "lineart", "regions") if grounding else ("depth", "lineart")
-    )
+    stressed = ("timestep_shift", "grounding", "recognition")
+    emphasis = Emphasis(**{name: entry(run.recipe, "image", name) for name in stressed})
+    data, held_out = run.shards("stills", ("depth", "lineart", *emphasis.fields))
     encoders = {guide: GUIDE_FOLDERS[guide] for guide in teaching.guides}
     modules = {name: run.part(name, False) for name in ("unet", "text_encoder", *encoders.values())}
     for guide, name in encoders.items():
@@ -108,7 +107,7 @@ def stage_image(run: Run) -> None:
         run.folder,
         run.config("image"),
         teaching,
-        grounding,
+        emphasis,
     )
     averaged: dict[str, Any] = dict(trained)
     for name in encoders.values():
@@ -125,6 +124,7 @@ def stage_image(run: Run) -> None:
 def stage_motion(run: Run) -> None:
     """Train the motion modules on clips, everything else frozen."""
     teaching = run.teaching("motion", _trained_guides(run, "motion"))
+    steadiness, shift = (entry(run.recipe, "motion", n) for n in ("steadiness", "timestep_shift"))
     data, held_out = run.shards("clips", tuple(teaching.guides))
     frozen = run.frozen()
     adapter = run.part("motion_adapter", False)
@@ -134,13 +134,15 @@ def stage_motion(run: Run) -> None:
     trained = train_on_clips(
         "motion", {"motion_adapter": adapter}, model, encoders, all_frames,
         frozen, data, held_out, run.folder, run.config("motion"), teaching,
+        diffusion_loss_of(model, frozen.scheduler, steadiness, shift),
     )  # fmt: skip
     run.keep(trained)
 
 
 def stage_sparsectrl(run: Run, guide: str) -> None:
     """Train one guide's encoder on clips with random keyframes, the video model frozen."""
-    data, held_out = run.shards("clips", (guide,))
+    recognition = entry(run.recipe, "sparsectrl", "recognition")
+    data, held_out = run.shards("clips", (guide, "regions") if recognition else (guide,))
     frozen = run.frozen()
     adapter = run.part("motion_adapter").eval()
     model = motion_model(frozen.unet, adapter).requires_grad_(False)
@@ -149,7 +151,7 @@ def stage_sparsectrl(run: Run, guide: str) -> None:
     trained = train_on_clips(
         f"sparsectrl_{guide}", {"encoder": encoder}, model, {guide: encoder}, random_keyframes,
         frozen, data, held_out, run.folder, run.config("sparsectrl"),
-        run.teaching("sparsectrl", {guide: 1.0}),
+        run.teaching("sparsectrl", {guide: 1.0}), recognition=recognition,
     )  # fmt: skip
     run.keep({GUIDE_FOLDERS[guide]: trained["encoder"]})
 
@@ -216,11 +218,11 @@ def stage_few_steps(run: Run) -> None:
     _save_memory(run, "few-steps", model)
     with torch.no_grad():
         empty = frozen.text([""])
-    steps = entry(run.recipe, "few-steps", "for_steps")
+    steps, guidance = (entry(run.recipe, "few-steps", n) for n in ("for_steps", "guidance"))
     trained = train_on_clips(
         "few_steps", {"layers": layers}, model, encoders, random_keyframes,
         frozen, data, held_out, run.folder, run.config("few-steps"), teaching,
-        Consistency(model, frozen.scheduler, empty, entry(run.recipe, "export", "guidance")),
+        Consistency(model, frozen.scheduler, empty, guidance),
         lambda text, _, start, control: sample_in_few(
             model, frozen.scheduler, text, start, control, steps
         ),

@@ -1,6 +1,8 @@
 """Takes: the same bits again, control that does what it says, cancel within one step."""
 
 import io
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import torch
 from animatic.engine.motion import FrameNormMotionModule
 from animatic.engine.residuals import ResidualCache
 from animatic.engine.run import Cancelled, Engine, EngineError, Take
+from animatic.engine.sampling import noise_of
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from PIL import Image
 
@@ -53,6 +56,36 @@ def all_controls(guides: Guides) -> list[dict[str, Any]]:
         guides.control("lineart", {1: 1.0}, strength=0.7),
         guides.control("render", {0: 1.0}),
     ]
+
+
+def test_even_noise_has_no_broad_parts_and_keeps_its_fine_ones() -> None:
+    drawn = noise_of(torch.Generator().manual_seed(3), (1, 4, 2, 10, 8), torch.device("cpu"))
+    even = noise_of(torch.Generator().manual_seed(3), (1, 4, 2, 10, 8), torch.device("cpu"), 4)
+    # The last squares are cut off by the picture's border.
+    for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
+        for columns in (slice(0, 4), slice(4, 8)):
+            square, before = even[..., rows, columns], drawn[..., rows, columns]
+            assert square.mean(dim=(-2, -1)).abs().max() < 1e-6
+            taken = before - square
+            assert torch.allclose(taken, taken[..., :1, :1].expand_as(taken), atol=1e-6)
+
+
+def test_a_card_may_ask_for_even_noise(
+    checkpoint: Path, request_for: MakeRequest, guides: Guides, tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "even")
+    card = tmp_path / "even" / "animatic.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"even_noise": 4}))
+    seen = []
+    for folder in (checkpoint, tmp_path / "even"):
+        each = Engine("cpu")
+        each.load(folder, lambda event: None)
+        hook = each.parts.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        generate(each, request_for(), guides)
+        hook.remove()
+    as_drawn, even = seen[0], seen[2]
+    assert torch.nn.functional.avg_pool2d(as_drawn[0], 4).abs().max() > 0.1
+    assert torch.nn.functional.avg_pool2d(even[0], 4).abs().max() < 1e-5
 
 
 def test_same_seed_and_plan_same_bytes(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from animatic.engine.run import Engine, EngineError
 from animatic.engine.schedules import scheduler_for
+from animatic.engine.training.architecture import build_scheduler
 from diffusers import LCMScheduler, PNDMScheduler
 
 from .conftest import Guides
@@ -54,6 +55,24 @@ def test_a_schedule_keeps_the_models_noise_and_what_it_predicts() -> None:
         assert torch.equal(made.alphas_cumprod, own.alphas_cumprod)
         assert made.config.prediction_type == "v_prediction"
     assert isinstance(made, LCMScheduler)
+
+
+@pytest.mark.parametrize("asked", [None, "dpm", "lcm"])
+def test_from_pure_noise_a_perfect_model_comes_to_its_picture(asked: str | None) -> None:
+    own = build_scheduler("v_prediction", zero_snr=True)
+    assert own.alphas_cumprod[-1] == 0
+    schedule: Any = scheduler_for(asked, own)
+    schedule.set_timesteps(4)
+    assert schedule.timesteps[0] == 999
+    noise = torch.Generator().manual_seed(1)
+    picture, latents = (torch.randn(1, 4, 8, 8, generator=noise) for _ in range(2))
+    for time in schedule.timesteps:
+        kept = own.alphas_cumprod[time]
+        covering = (latents - kept.sqrt() * picture) / (1 - kept).sqrt()
+        velocity = kept.sqrt() * covering - (1 - kept).sqrt() * picture
+        named = {"generator": noise} if asked == "lcm" else {}
+        latents = schedule.step(velocity, time, latents, **named).prev_sample
+    assert (latents - picture).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("schedule", ["dpm", "lcm"])

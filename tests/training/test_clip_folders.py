@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -88,13 +89,18 @@ def test_depth_encoder_learns_beside_a_base_and_loads(
 ):
     recipe = small_recipe(30)
     recipe["motion"] |= {"steps": 2, "guides": {}}
-    # As at full size, where memory is short.
+    # As for Stable Diffusion 1.5, where memory is short and nobody says what stands where.
     recipe["sparsectrl"] |= {"checkpointing": True, "learning_rate": 2e-3, "blurred_depth": 0.0}
-    recipe["sparsectrl"] |= {"optimizer": "adamw"}  # as the recipe for Stable Diffusion 1.5
+    recipe["sparsectrl"] |= {"optimizer": "adamw", "recognition": 0.0}
     run = Run(tmp_path / "train", recipe, base=bare_base, clips=clip_folder)
     STAGES["data"](run)
     STAGES["encode"](run)
     STAGES["motion"](run)
+    stressed = replace(
+        run, recipe={**recipe, "sparsectrl": recipe["sparsectrl"] | {"recognition": 0.3}}
+    )
+    with pytest.raises(FileNotFoundError, match="recognition = 0 in the recipe"):
+        STAGES["sparsectrl-depth"](stressed)
 
     def error() -> float:
         """Of eight noisings of each clip, always the same, with depth on every frame."""

@@ -37,6 +37,27 @@ from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetM
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 
+def test_steadiness_counts_what_flickers_and_nothing_else():
+    target = torch.randn(1, 4, 8, 2, 2)
+    steady, flickering = torch.ones_like(target), torch.ones_like(target)
+    flickering[:, :, ::2] = -1
+    for error, more in ((steady, 0.0), (flickering, 4.0)):
+        plain = diffusion_loss(target + error, target).item()
+        weighed = diffusion_loss(target + error, target, steadiness=0.5).item()
+        assert plain == pytest.approx(1.0, rel=1e-5)
+        assert weighed == pytest.approx(1.0 + 0.5 * more, rel=1e-5)
+
+
+@pytest.mark.parametrize(("shift", "median"), [(1.0, 500), (3.0, 750)])
+def test_a_shift_brings_noisy_timesteps_more_often(shift, median):
+    scheduler = architecture.build_scheduler("v_prediction")
+    clean = torch.zeros(1000, 1)
+    _, time, _ = noisy_and_target(scheduler, clean, torch.Generator().manual_seed(0), shift)
+    assert 0 <= time.min() < 5
+    assert 995 < time.max() <= 999
+    assert time.float().median().item() == pytest.approx(median, abs=3)
+
+
 def test_untrained_checkpoint_loads_with_plain_classes(tmp_path):
     state = torch.get_rng_state()
     build_untrained(tmp_path / "a", seed=1, tiny=True)
