@@ -48,6 +48,6 @@ def scheduler_for(asked: str | None, own: SchedulerMixin) -> SchedulerMixin:
         solver_order=2,
         final_sigmas_type="zero",
         # Of diffusers' spacings (also Karras's, and log(signal/noise)) the one that in 8 and 12
-        # steps comes closest to DDIM's 80 with blockout-mini.
+        # steps came closest to DDIM's 80 with blockout-mini's earlier weights.
         timestep_spacing="trailing",
     )

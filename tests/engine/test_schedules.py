@@ -44,7 +44,7 @@ def test_dpm_comes_to_where_ddim_comes_and_sooner(request_for: MakeRequest) -> N
         )
     }
     assert error["dpm", 40] < 4  # of 255; the two end at slightly different noise
-    assert error["dpm", 8] < 0.75 * error["ddim", 8]
+    assert error["dpm", 8] < 0.9 * error["ddim", 8]
 
 
 def test_a_schedule_keeps_the_models_noise_and_what_it_predicts() -> None:
