@@ -254,11 +254,9 @@ def evened(noise: torch.Tensor, side: int) -> torch.Tensor:
     that frame's brightness, and its clips flicker by it. Noise that is even in its broad parts
     tells nothing there. (Measured with blockout-mini: its README.)
     """
-    frames = noise.transpose(1, 2).flatten(0, 1)
-    means = F.avg_pool2d(frames, side, ceil_mode=True, count_include_pad=False)
-    spread = means.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
-    even = frames - spread[..., : frames.shape[2], : frames.shape[3]]
-    return even.unflatten(0, (noise.shape[0], noise.shape[2])).transpose(1, 2).contiguous()
+    means = F.avg_pool3d(noise, (1, side, side), ceil_mode=True, count_include_pad=False)
+    spread = means.repeat_interleave(side, dim=3).repeat_interleave(side, dim=4)
+    return noise - spread[..., : noise.shape[3], : noise.shape[4]]
 
 
 def cancel_check(should_cancel: Callable[[], bool]) -> Callable[[], None]:
