@@ -101,6 +101,7 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         quality=QUALITIES[options.quality],
         passes=Passes(options.schedule, options.upscale),
         guidance=options.guidance,
+        guidance_end=options.guidance_end,
         strength=options.strength,
         range=options.range,
         scene=options.scene,

@@ -98,6 +98,13 @@ def _add_render_options(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, help="sampling steps")
     _add_passes(parser)
     add("--guidance", type=float, help="how strongly the prompt is followed (1 = no guidance)")
+    add(
+        "--guidance-end",
+        type=float,
+        metavar="SHARE",
+        help="share of the steps after which there is no guidance any more: those steps take half "
+        "the time (default: the model's own)",
+    )
     add("--strength", type=float, default=1.0, help="how strongly the guides hold (default: 1)")
     _add_long_clip(parser)
     _add_steering_options(parser)

@@ -48,8 +48,8 @@ class CheckpointInfo:
     maps parts to published files in the folder; ``scales`` has "adapter" and "motion", 0 to 2.
     ``image_guides`` maps guides to the folders or files of image ControlNets that are there;
     ``image_prompt`` has the paths of "encoder" and "adapter", or nothing; ``few_steps`` the name
-    of a "lora" and the "steps" that it is for, or nothing; ``even_noise`` is the side of the
-    squares, in latents, in which the noise that sampling starts from is even, or 0.
+    of a "lora" and the "steps" that it is for, or nothing; ``shared_noise`` is the side
+    of the squares, in latents, whose means all frames of its noise share, or 0.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class CheckpointInfo:
     image_guides: dict[str, str] = field(default_factory=dict)
     image_prompt: dict[str, Path] = field(default_factory=dict)
     few_steps: dict[str, Any] = field(default_factory=dict)
-    even_noise: int = 0
+    shared_noise: int = 0
 
     @property
     def encoders(self) -> dict[str, list[str]]:
@@ -113,6 +113,7 @@ def read_info(folder: Path) -> CheckpointInfo:
             )
         native = {key: stored["native"][key] for key in ("width", "height", "frames", "fps")}
         defaults = {key: stored["defaults"][key] for key in ("steps", "guidance")}
+        defaults["guidance_end"] = float(stored["defaults"].get("guidance_end", 1.0))
         declared = dict(stored["guides"])
         name, lineart_width = str(stored["name"]), float(stored["lineart_width"])
         files = {part: str(file) for part, file in stored.get("files", {}).items()}
@@ -121,7 +122,7 @@ def read_info(folder: Path) -> CheckpointInfo:
         image_prompt = dict(stored.get("image_prompt", {}))
         told = stored.get("few_steps")
         few_steps = {"lora": str(told["lora"]), "steps": int(told["steps"])} if told else {}
-        even_noise = max(0, int(stored.get("even_noise", 0)))
+        shared_noise = max(0, int(stored.get("shared_noise", 0)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(
             f"{path} lacks or mistakes an entry ({error}); expected name, native (width, height, "
@@ -146,7 +147,7 @@ def read_info(folder: Path) -> CheckpointInfo:
         },
         image_prompt=_image_prompt(path, image_prompt),
         few_steps=few_steps,
-        even_noise=even_noise,
+        shared_noise=shared_noise,
     )
 
 
@@ -195,8 +196,8 @@ def describe(checkpoint_dir: Path) -> dict[str, Any]:
 
     {"name", "sha256", "native": {width, height, frames, fps}, "guides": [...], "encoders":
     {guide: ["sparse", "image"]}, "image_prompt": whether it takes one, "loras": [names],
-    "few_steps": {lora, steps} or {}, "defaults": {steps, guidance}, "lineart_width"}. Raises
-    EngineError with a sentence.
+    "few_steps": {lora, steps} or {}, "defaults": {steps, guidance, guidance_end}, "lineart_width"}.
+    Raises EngineError with a sentence.
     """
     info = read_info(Path(checkpoint_dir))
     return {

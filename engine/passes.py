@@ -14,10 +14,11 @@ from diffusers import ControlNetModel, SparseControlNetModel
 
 from .conditions import Condition, build_condition
 from .first_frame import Recorded, Renoised, Trajectory, generated
+from .noise import noise_of
 from .parts import Parts
 from .pictures import fitted, read_picture
 from .residuals import ControlBranch, ResidualCache
-from .sampling import Denoiser, noise_of, step_count, steps_in, steps_of
+from .sampling import Denoiser, step_count, steps_in, steps_of
 from .schedules import scheduler_for
 from .upscale import Upscale, enlarge, enlarge_guide
 from .vae import encode
@@ -81,7 +82,8 @@ class TakeMaker:
         self.notes: list[str] = []
         self.passes = [self._pass(k, *size) for k, size in enumerate(sizes)]
         cache.keep_only([owner for each in self.passes for owner in each.branch.owners])
-        self._scheduler = scheduler_for(sampling.get("schedule"), parts.scheduler)
+        shared = parts.info.shared_noise
+        self._scheduler = scheduler_for(sampling.get("schedule"), parts.scheduler, shared)
 
     @property
     def encoders(self) -> list[Encoder]:
@@ -114,14 +116,14 @@ class TakeMaker:
     def take(self, seed: int) -> Generator[torch.Tensor, None, torch.Tensor]:
         """Gives the clip as it looks after each step; returns its latents [1, C, F, h, w]."""
         parts, sampling, clip = self._parts, self._request["sampling"], self._request["clip"]
-        context, even = Context.asked(sampling), parts.info.even_noise
+        context, shared = Context.asked(sampling), parts.info.shared_noise
         generator, painting = torch.Generator().manual_seed(seed), torch.Generator()
         # The picture is what a clip of one frame with its seed begins with.
         painting.manual_seed(sampling.get("first_frame", {}).get("seed", seed))
         latents: torch.Tensor | None = None
         for each in self.passes:
             shape = (1, parts.unet.config.in_channels, clip["frames"], *each.size)
-            noise = noise_of(generator, shape, parts.plan.torch_device, even)
+            noise = noise_of(generator, shape, parts.plan.torch_device, shared)
             clean = None if latents is None else enlarge(latents, *each.size)
             if context is not None and sampling.get("noise") == "free":
                 noise = free_noise(noise, context, generator)
@@ -129,7 +131,7 @@ class TakeMaker:
             way: Trajectory | None = None
             if generated(sampling):
                 canvas = noise_of(
-                    painting, (*shape[:2], 1, *each.size), parts.plan.torch_device, even
+                    painting, (*shape[:2], 1, *each.size), parts.plan.torch_device, shared
                 )
                 begun = None if clean is None else clean[:, :, :1]
                 way = Recorded(denoiser.picture, canvas, painting, begun)
@@ -161,6 +163,7 @@ class TakeMaker:
             self._check,
             sampling.get("temporal", 1.0),
             self._image,
+            sampling.get("guidance_end", 1.0),
         )
 
     def _pass(self, number: int, width: int, height: int, share: float) -> Pass:

@@ -56,6 +56,11 @@ def check_request(request: Mapping[str, Any], parts: Parts) -> None:
         )
     if request["sampling"]["guidance"] < 1 or request["sampling"]["steps"] < 1:
         raise EngineError("Guidance and the number of steps start at 1. Raise them.")
+    if not 0 < request["sampling"].get("guidance_end", 1) <= 1:
+        raise EngineError(
+            "Guidance ends after a share of the steps, above 0 and at most 1. Change it, or set "
+            "the guidance itself to 1."
+        )
     if request["sampling"].get("temporal", 1) < 0:
         raise EngineError("Temporal guidance starts at 0, where the frames are loosest. Raise it.")
     if request["sampling"].get("schedule") == "lcm" and request["sampling"]["steps"] > LCM_PLACES:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, UNetMotionModel
 
 from .errors import Cancelled
@@ -35,6 +34,9 @@ class Denoiser:
     is applied to the UNet expects beside the text.
 
     ``share``, 0 to 1, is how much of the schedule is done; ``steps_of`` sets it before each step.
+    From a share of ``guidance_end`` on the guidance is 1: the negative half is left out, and those
+    steps take half the time. Source: guidance in a limited interval (Kynkäänniemi et al. 2024,
+    arXiv 2404.07724), here one that begins with the first step.
     """
 
     share: float = 0.0
@@ -49,10 +51,12 @@ class Denoiser:
         check: Callable[[], None],
         temporal: float = 1.0,
         image: torch.Tensor | None = None,
+        guidance_end: float = 1.0,
     ) -> None:
         self._unet = unet
         self._control = control
         self._text = text
+        self._guidance_end = guidance_end
         self._guidance = guidance
         self._batch = batch
         self._check = check
@@ -98,7 +102,7 @@ class Denoiser:
     def halves(
         self, latents: torch.Tensor, t: torch.Tensor, window: Window | None = None
     ) -> torch.Tensor:
-        """The model's output for each text, [halves, C, F, h, w], in the latents' number type.
+        """The model's output for each half, [halves, C, F, h, w], in the latents' number type.
 
         Both halves of guidance get the control, each with its own text, as in the reference.
         """
@@ -123,8 +127,13 @@ class Denoiser:
 
     def _parts(self) -> list[slice]:
         """The halves that go through the models at once."""
-        of = len(self._text)
-        return [slice(k, min(k + self._batch, of)) for k in range(0, of, self._batch)]
+        first, of = self._first, len(self._text)
+        return [slice(k, min(k + self._batch, of)) for k in range(first, of, self._batch)]
+
+    @property
+    def _first(self) -> int:
+        """Which text comes first: the negative prompt, or the positive one where it is alone."""
+        return 0 if self.share < self._guidance_end else len(self._text) - 1
 
     def frames_alone(
         self,
@@ -138,8 +147,9 @@ class Denoiser:
         It gets the video model's ``residuals``: the structure is Gen-1's s, in both terms.
         """
         self._check()
-        text = self._text[:1] if window is None else window_text(self._text[:1], window)
-        image = None if self._image is None else self._image[:1]
+        only = slice(self._first, self._first + 1)
+        text = self._text[only] if window is None else window_text(self._text[only], window)
+        image = None if self._image is None else self._image[only]
         with _without_motion(self._unet):
             return self._run(latents, t, text, residuals, image)
 
@@ -234,29 +244,6 @@ def _finished(scheduler: SchedulerMixin, stepped: Any, latents: torch.Tensor) ->
         if seen is not None:
             return seen
     return latents
-
-
-def noise_of(
-    generator: torch.Generator, shape: tuple[int, ...], device: torch.device, even: int = 0
-) -> torch.Tensor:
-    """Noise of ``shape`` [1, C, F, h, w] from a generator on the CPU: the same on every device.
-
-    ``even`` as in ``evened``; 0 leaves the noise as it is drawn.
-    """
-    noise = torch.randn(shape, generator=generator, dtype=torch.float32)
-    return (evened(noise, even) if even else noise).to(device)
-
-
-def evened(noise: torch.Tensor, side: int) -> torch.Tensor:
-    """``noise`` [1, C, F, h, w] without its means over squares of ``side`` latents, in each frame.
-
-    A small video model takes what the broad parts of a frame's noise happen to be for a trace of
-    that frame's brightness, and its clips flicker by it. Noise that is even in its broad parts
-    tells nothing there. (Measured with blockout-mini: its README.)
-    """
-    means = F.avg_pool3d(noise, (1, side, side), ceil_mode=True, count_include_pad=False)
-    spread = means.repeat_interleave(side, dim=3).repeat_interleave(side, dim=4)
-    return noise - spread[..., : noise.shape[3], : noise.shape[4]]
 
 
 def cancel_check(should_cancel: Callable[[], bool]) -> Callable[[], None]:

@@ -3,20 +3,51 @@
 import inspect
 from typing import Any
 
+import torch
 from diffusers import DPMSolverMultistepScheduler, LCMScheduler, SchedulerMixin
+from diffusers.schedulers.scheduling_lcm import LCMSchedulerOutput
+
+from .noise import with_shared_means
 
 SCHEDULES = ("dpm", "lcm")
 # An LCM is distilled on this many places of the schedule, of which its steps are some.
 LCM_PLACES = 50
 
 
-def scheduler_for(asked: str | None, own: SchedulerMixin) -> SchedulerMixin:
+class SharingLCMScheduler(LCMScheduler):
+    """LCM's schedule, whose noise on the way has means over squares of ``side`` latents that all
+    frames share.
+    """
+
+    side: int
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: torch.Tensor,
+        sample: torch.Tensor,
+        generator: torch.Generator | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """As diffusers' one."""
+        stepped = super().step(model_output, timestep, sample, generator)
+        last = self.step_index == self.num_inference_steps
+        after, seen = stepped.prev_sample, stepped.denoised
+        if not last:
+            clip = self.alphas_cumprod[self.timesteps[self.step_index]].sqrt() * seen
+            after = clip + with_shared_means(after - clip, self.side)
+        return LCMSchedulerOutput(after, seen) if return_dict else (after, seen)
+
+
+def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0) -> SchedulerMixin:
     """The schedule ``asked`` for (of SCHEDULES) with a model whose own is ``own``, which is None's.
 
     "dpm" is DPM-Solver++ of second order, multistep (Lu et al. 2022, arXiv 2211.01095): it solves
     the same equation as DDIM, with any checkpoint, and needs half the steps or fewer. "lcm" is for
     models distilled to a few steps (Luo et al. 2023, arXiv 2310.04378); with others it gives mush.
     The noise that the model was trained with, and what it predicts, stay as they are.
+    ``shared_noise`` is the side of the squares whose means all frames share in noise that the
+    schedule adds (see ``with_shared_means``).
     """
     if asked is None:
         return own
@@ -35,12 +66,15 @@ def scheduler_for(asked: str | None, own: SchedulerMixin) -> SchedulerMixin:
         if name in config
     }
     if asked == "lcm":
-        return LCMScheduler(
+        made = (SharingLCMScheduler if shared_noise else LCMScheduler)(
             **kept,
             clip_sample=False,
             set_alpha_to_one=False,
             original_inference_steps=LCM_PLACES,
         )
+        if shared_noise:
+            made.side = shared_noise
+        return made
     known = inspect.signature(DPMSolverMultistepScheduler).parameters
     return DPMSolverMultistepScheduler(
         **{name: value for name, value in kept.items() if name in known},

@@ -32,7 +32,7 @@ class Checkpoint:
     its clip, ``guides`` the guides it has an encoder for and ``encoders`` the kinds of each, usual
     one first (see the request's schema), ``lineart_width`` the width in pixels of the lines it was
     trained on; ``image_prompt`` says whether it takes reference pictures, ``few_steps`` is what it
-    has for few steps.
+    has for few steps; after a share of ``guidance_end`` of the steps it needs no guidance.
     """
 
     folder: Path
@@ -47,6 +47,7 @@ class Checkpoint:
     encoders: dict[str, tuple[str, ...]] = field(default_factory=dict)
     image_prompt: bool = False
     few_steps: FewSteps | None = None
+    guidance_end: float = 1.0
 
 
 def find_checkpoint(model: str, folders: list[Path]) -> Checkpoint:
@@ -97,6 +98,7 @@ def _read_card(folder: Path) -> Checkpoint:
             guides=tuple(encoders),
             steps=int(defaults["steps"]),
             guidance=float(defaults["guidance"]),
+            guidance_end=float(defaults.get("guidance_end", 1.0)),
             lineart_width=float(card["lineart_width"]),
             encoders=encoders,
             image_prompt=_takes_pictures(folder, card),

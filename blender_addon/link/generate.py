@@ -54,6 +54,7 @@ class GenerateSettings:
     frames: int | None = None
     steps: int | None = None
     guidance: float | None = None
+    guidance_end: float | None = None
     strength: float = 1.0
     range: tuple[int, int] | None = None
     scene: str | None = None
@@ -84,6 +85,7 @@ class GenerateSettings:
             steps=self.steps,
             guidance=self.guidance,
             schedule=self.passes.schedule,
+            guidance_end=self.guidance_end,
             guided=needs_guidance(self.negative_prompt, self.steering.temporal),
         )
 
@@ -174,7 +176,11 @@ class Generation:
                 client = engine.client()
                 content = client.model(checkpoint.name)["sha256"]
             level = settings.level(checkpoint)
-            steering = replace(settings.steering, loras=(*settings.steering.loras, *level.loras))
+            steering = replace(
+                settings.steering,
+                guidance_end=level.guidance_end if level.guidance > 1 else 1.0,
+                loras=(*settings.steering.loras, *level.loras),
+            )
             request = build_request(
                 shot,
                 prompt=settings.prompt,

@@ -26,7 +26,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Level:
-    """What a quality level comes to with a model: numbers of the request's sampling, and the LoRAs
+    """What a quality level comes to with a model: entries of the request's sampling, and the LoRAs
     that it brings.
     """
 
@@ -34,6 +34,7 @@ class Level:
     guidance: float
     schedule: str | None
     loras: tuple[tuple[str, float], ...] = ()
+    guidance_end: float = 1.0
 
 
 STANDARD = Quality("standard", "Standard", "", 1.0, 1.0)
@@ -51,13 +52,14 @@ def level_for(
     steps: int | None = None,
     guidance: float | None = None,
     schedule: str | None = None,
+    guidance_end: float | None = None,
     guided: bool = False,
 ) -> Level:
     """What ``quality`` comes to with ``checkpoint``.
 
-    What is said by hand (``steps``, ``guidance``, ``schedule``) goes before it. Weights for few
-    steps leave guidance out, so they are not used where it is said by hand, or where something
-    needs it (``guided``, see ``needs_guidance``).
+    What is said by hand (``steps``, ``guidance``, ``schedule``, ``guidance_end``) goes before it.
+    Weights for few steps leave guidance out, so they are not used where it is said by hand, or
+    where something needs it (``guided``, see ``needs_guidance``).
     """
     few = checkpoint.few_steps
     if quality.few_steps and few and not guided and guidance is None and schedule is None:
@@ -67,6 +69,7 @@ def level_for(
         usual if steps is None else steps,
         max(1.0, checkpoint.guidance * quality.guidance) if guidance is None else guidance,
         schedule or quality.schedule,
+        guidance_end=checkpoint.guidance_end if guidance_end is None else guidance_end,
     )
 
 

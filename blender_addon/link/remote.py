@@ -151,6 +151,7 @@ def checkpoint_there(description: dict) -> Checkpoint:
             guides=tuple(description["guides"]),
             steps=int(defaults["steps"]),
             guidance=float(defaults["guidance"]),
+            guidance_end=float(defaults.get("guidance_end", 1.0)),
             lineart_width=float(description["lineart_width"]),
             encoders={g: tuple(k) for g, k in description.get("encoders", {}).items()},
             image_prompt=bool(description.get("image_prompt", False)),

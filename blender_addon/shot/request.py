@@ -31,8 +31,9 @@ ENCODERS = ("sparse", "image")
 class Steering:
     """What may be asked for beyond prompt, guidance and strength; by itself it asks for nothing.
 
-    ``temporal`` 0 to 4 ties the frames together (Gen-1; 1 is plain guidance); ``blur`` 0 to 4 takes
-    details off depth guides; the guides act from ``start`` to ``end``, shares of the steps;
+    ``temporal`` 0 to 4 ties the frames together (Gen-1; 1 is plain guidance); the guidance ends
+    after a share of ``guidance_end`` of the steps; ``blur`` 0 to 4 takes details off depth guides;
+    the guides act from ``start`` to ``end``, shares of the steps;
     ``encoder`` is "sparse" or "image" where it is not to be the model's usual one; with ``guess``
     they lead without the prompt (ControlNet's guess mode); ``over_steps`` are (share of the steps,
     factor on the strength); ``loras`` are (name, scale from -2 to 2);
@@ -40,6 +41,7 @@ class Steering:
     """
 
     temporal: float = 1.0
+    guidance_end: float = 1.0
     blur: int = 0
     start: float = 0.0
     end: float = 1.0
@@ -54,6 +56,11 @@ class Steering:
         for frame, text in self.prompts:
             _check_text(f"prompt at frame {decimal(frame)}", text)
         _check_number("temporal guidance", self.temporal, 0, MAX_TEMPORAL)
+        if not 0 < self.guidance_end <= 1:
+            raise ShotError(
+                f"The guidance would end after {self.guidance_end:g} of the steps: set a share "
+                "above 0 and at most 1, or the guidance itself to 1."
+            )
         _check_number("blur", self.blur, 0, MAX_BLUR)
         if self.blur and guide != "depth":
             raise ShotError(
@@ -90,7 +97,7 @@ class Steering:
 
     def sampling(self) -> dict[str, Any]:
         """What a request's sampling holds of this."""
-        return self._asked("temporal")
+        return self._asked("temporal", "guidance_end")
 
     def _asked(self, *names: str) -> dict[str, Any]:
         # What is as usual stays out: the request is then the one of a time before it could be

@@ -160,6 +160,7 @@ def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> 
         frames=asked.frames if asked.use_frames else None,
         steps=asked.steps if asked.use_steps else None,
         guidance=asked.guidance if asked.use_guidance else None,
+        guidance_end=asked.guidance_end if asked.use_guidance_end else None,
         quality=QUALITIES[asked.quality],
         strength=asked.strength,
         near=asked.near if asked.use_near else None,

@@ -95,6 +95,7 @@ def refresh(anew: bool = False) -> None:
         *(getattr(asked, name) for name in ("model", "quality", "guide", "takes")),
         asked.steps if asked.use_steps else None,
         asked.guidance if asked.use_guidance else None,
+        asked.guidance_end if asked.use_guidance_end else None,
         asked.frames if asked.use_frames else None,
         long_clip(asked),
         asked.schedule if asked.use_schedule else None,
@@ -181,10 +182,19 @@ def _work(asked: bpy.types.PropertyGroup, checkpoint: Checkpoint, frames: int) -
         steps=asked.steps if asked.use_steps else None,
         guidance=asked.guidance if asked.use_guidance else None,
         schedule=asked.schedule if asked.use_schedule else None,
+        guidance_end=asked.guidance_end if asked.use_guidance_end else None,
         guided=_guided(asked),
     )
     larger = (asked.upscale, USUAL_SHARE) if asked.use_upscale else None
-    return Work(level.steps, frames, asked.takes, level.guidance, asked.temporal, larger)
+    return Work(
+        level.steps,
+        frames,
+        asked.takes,
+        level.guidance,
+        asked.temporal,
+        larger,
+        level.guidance_end,
+    )
 
 
 def _guided(asked: bpy.types.PropertyGroup) -> bool:

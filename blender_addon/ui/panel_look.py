@@ -87,6 +87,7 @@ class ANIMATIC_PT_expert(SubPanel, bpy.types.Panel):
         column = split_column(self.layout)
         override(column, settings, "steps")
         override(column, settings, "guidance")
+        override(column, settings, "guidance_end")
         override(column, settings, "schedule")
         column.separator()
         if estimate.current().encoders:

@@ -36,6 +36,23 @@ class ExpertSettings:
         soft_max=15.0,
         precision=1,
     )
+    use_guidance_end: bpy.props.BoolProperty(
+        name="Guided For",
+        description="Set by hand for how long the guidance acts, in place of the model's",
+    )
+    guidance_end: bpy.props.FloatProperty(
+        name="Guided For",
+        description=(
+            "For which part of the steps the guidance acts. The steps after it take half the time; "
+            "what things are and their colours are settled early"
+        ),
+        default=1.0,
+        min=0.05,
+        max=1.0,
+        precision=2,
+        step=5,
+        subtype="FACTOR",
+    )
     use_schedule: bpy.props.BoolProperty(
         name="Schedule", description="Set the noise schedule by hand in place of the quality's"
     )

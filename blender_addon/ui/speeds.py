@@ -21,6 +21,7 @@ class Work:
     guidance: float
     temporal: float = 1.0
     upscale: tuple[float, float] | None = None
+    guidance_end: float = 1.0
 
     @classmethod
     def of(cls, request: dict[str, Any], takes: int) -> Work:
@@ -34,16 +35,18 @@ class Work:
             sampling["guidance"],
             sampling.get("temporal", 1.0),
             (larger["scale"], larger["share"]) if larger else None,
+            sampling.get("guidance_end", 1.0),
         )
 
     @property
     def passes(self) -> float:
         """How often the model is run over a frame of the usual size for a take.
 
-        Guidance runs it a second time at each step, the weight of the image model a third time.
+        Guidance runs it a second time at each step that is guided, the weight of the image model a
+        third time.
         """
         scale, share = self.upscale or (0.0, 0.0)
-        each = 1 + (self.guidance > 1) + (self.temporal != 1)
+        each = 1 + self.guidance_end * (self.guidance > 1) + (self.temporal != 1)
         return self.steps * self.frames * each * (1 + share * scale**2)
 
     @property

@@ -24,7 +24,8 @@ _LARGEST_SEED = 2**31 - 1
 # What of a request the panel has fields for.
 _CONTROL = {"guide", "strength", "keyframes", "blur", "start", "end", "encoder"}
 _SAMPLING = {
-    *("steps", "guidance", "temporal", "schedule", "upscale", "first_frame", "context", "noise"),
+    *("steps", "guidance", "guidance_end", "temporal", "schedule"),
+    *("upscale", "first_frame", "context", "noise"),
 }
 
 
@@ -83,6 +84,11 @@ def _restore_sampling(
     settings.use_guidance = level.by_hand or abs(level.guidance - sampling["guidance"]) > 1e-3
     if settings.use_guidance:
         settings.guidance = sampling["guidance"]
+    end = sampling.get("guidance_end", UNSTEERED.guidance_end)
+    # Without guidance a request does not say when it ends.
+    settings.use_guidance_end = sampling["guidance"] > 1 and abs(level.guidance_end - end) > 1e-3
+    if settings.use_guidance_end:
+        settings.guidance_end = end
     settings.temporal = sampling.get("temporal", UNSTEERED.temporal)
     settings.use_schedule = level.schedule_by_hand
     if settings.use_schedule:

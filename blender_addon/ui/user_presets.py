@@ -49,6 +49,8 @@ class ANIMATIC_OT_preset_add(AddPresetBase, bpy.types.Operator):
             "steps",
             "use_guidance",
             "guidance",
+            "use_guidance_end",
+            "guidance_end",
         )
     ]
 

@@ -28,7 +28,9 @@ from .vocabulary import build_tokenizer
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Every size of the model. ``native`` is the side of a picture in pixels."""
+    """Every size of the model. ``native`` is the side of a picture in pixels, ``shared_noise`` that
+    of squares of latents (see ``CheckpointInfo``).
+    """
 
     name: str = "blockout-mini"
     native: int = 128
@@ -48,6 +50,7 @@ class ModelSize:
     lineart_width: float = 1.5
     prediction_type: str = "v_prediction"
     zero_snr: bool = True
+    shared_noise: int = 2
 
 
 SIZES = {

@@ -86,17 +86,18 @@ ClipSampler: TypeAlias = Callable[[Tensor, Tensor, Tensor, Control | None], Tens
 
 
 def diffusion_loss_of(
-    model: UNetMotionModel, scheduler: DDIMScheduler, steadiness: float = 0.0, shift: float = 1.0
+    model: UNetMotionModel, frozen: Frozen, steadiness: float = 0.0, shift: float = 1.0
 ) -> ClipLoss:
     """The loss that diffusion models are trained with.
 
     ``steadiness`` as in ``diffusion_loss``, ``shift`` as in ``noisy_and_target``.
     """
+    scheduler, shared = frozen.scheduler, frozen.shared_noise
 
     def loss(
         clean: Tensor, text: Tensor, control: Control | None, noise: torch.Generator
     ) -> Tensor:
-        noisy, time, target = noisy_and_target(scheduler, clean, noise, shift)
+        noisy, time, target = noisy_and_target(scheduler, clean, noise, shift, shared)
         with half_precision(clean.device):
             prediction = predict(model, noisy, time, text, control)
         return diffusion_loss(prediction, target, steadiness)
@@ -133,7 +134,7 @@ class ClipGrid:
         frames, on the first and last, and on none."""
         latents = self.batch["latents"].transpose(1, 2)
         frames = latents.shape[2]
-        start = start_noise(latents.shape, latents.device)
+        start = start_noise(latents.shape, latents.device, self.frozen.shared_noise)
         controls: list[Control | None] = [None]
         for guide, encoder in list(encoders.items())[:1]:
             for keyframes in ((0, frames - 1), range(frames)):
@@ -184,7 +185,7 @@ def train_on_clips(
     attend_in_products(model, *encoders.values())
     for encoder in encoders.values():
         use_reference_normalisation(encoder)
-    loss = loss or diffusion_loss_of(model, frozen.scheduler)
+    loss = loss or diffusion_loss_of(model, frozen)
     sampler = sampler or guided_sampler(model, frozen.scheduler)
 
     def loss_of(step: int) -> Tensor:

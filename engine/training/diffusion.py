@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..image_prompt import text_and_image
+from ..noise import noise_of
 from ..vae import Vae
 
 
@@ -23,6 +24,7 @@ class Frozen:
     unet: UNet2DConditionModel
     tokenizer: CLIPTokenizer
     scheduler: DDIMScheduler
+    shared_noise: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -80,9 +82,9 @@ def attend_in_products(*modules: nn.Module) -> None:
                     layer.set_processor(AttnProcessor())
 
 
-def start_noise(shape: Sequence[int], device: torch.device) -> Tensor:
+def start_noise(shape: Sequence[int], device: torch.device, shared: int = 0) -> Tensor:
     """The noise that every grid and figure starts from, the same on every device."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1)).to(device)
+    return noise_of(torch.Generator().manual_seed(1), tuple(shape), device, shared)
 
 
 def predict(
@@ -122,12 +124,17 @@ def predict(
 
 
 def noisy_and_target(
-    scheduler: DDIMScheduler, clean: Tensor, generator: torch.Generator, shift: float = 1.0
+    scheduler: DDIMScheduler,
+    clean: Tensor,
+    generator: torch.Generator,
+    shift: float = 1.0,
+    shared: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Latents [b, ...] -> (noisy latents, timesteps [b], what the model should predict).
 
     ``generator`` is on the latents' device. A ``shift`` above 1 brings noisy timesteps more often
     (Esser et al. 2024, arXiv 2403.03206, section 5.3.2): of 3, half of them are above 0.75.
+    ``shared`` as in ``noise_of``.
     """
     steps = scheduler.config.num_train_timesteps
     # One draw per equal part of the schedule: less variance than independent draws.
@@ -136,7 +143,7 @@ def noisy_and_target(
     parts = (torch.arange(count, device=device) + offsets) / count
     parts = shift * parts / (1 + (shift - 1) * parts)
     time = (parts * steps).long().clamp(max=steps - 1)
-    noise = torch.randn(clean.shape, generator=generator, device=device)
+    noise = noise_of(generator, clean.shape, device, shared)
     noisy = scheduler.add_noise(clean, noise, time)
     if scheduler.config.prediction_type == "v_prediction":
         return noisy, time, scheduler.get_velocity(clean, noise, time)

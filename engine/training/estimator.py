@@ -79,7 +79,8 @@ def train_estimator(
     """
     device = next(model.parameters()).device
     paths = sorted(lessons.glob("*.pt"))
-    shards = [torch.load(path, weights_only=True, map_location=device) for path in paths]
+    loaded = (torch.load(path, weights_only=True) for path in paths)
+    shards = [{name: each.to(device) for name, each in shard.items()} for shard in loaded]
     *train, held_out = shards
     rng = random.Random(config.seed)
 

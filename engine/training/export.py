@@ -41,17 +41,16 @@ def describe(
     steps: int = 20,
     guidance: float = 3.0,
     licence: str = "CC0-1.0",
-    even_noise: int = 0,
+    guidance_end: float = 1.0,
 ) -> dict[str, Any]:
     """The content of animatic.json, but for the guides."""
     return {
         "schema": 1,
         "name": name,
         "native": {"width": width, "height": height, "frames": frames, "fps": fps},
-        "defaults": {"steps": steps, "guidance": guidance},
+        "defaults": {"steps": steps, "guidance": guidance, "guidance_end": guidance_end},
         "lineart_width": lineart_width,
         "licence": licence,
-        "even_noise": even_noise,
     }
 
 

@@ -14,8 +14,9 @@ import torch
 from diffusers import DDIMScheduler, UNetMotionModel
 from torch import Tensor
 
+from ..noise import noise_of
 from ..schedules import LCM_PLACES, scheduler_for
-from .diffusion import Control, half_precision, predict
+from .diffusion import Control, Frozen, half_precision, predict
 from .low_rank import without_lora
 
 # The pseudo-Huber loss's threshold, of diffusers' script.
@@ -45,6 +46,7 @@ class Consistency:
     scheduler: DDIMScheduler
     empty: Tensor
     guidance: float
+    shared_noise: int = 0
 
     def __call__(
         self, clean: Tensor, text: Tensor, control: Control | None, noise: torch.Generator
@@ -58,7 +60,7 @@ class Consistency:
         place = torch.randint(LCM_PLACES, (len(clean),), generator=noise, device=device)
         time = (place + 1) * steps - 1
         before = (time - steps).clamp(min=0)
-        covering = torch.randn(clean.shape, generator=noise, device=device)
+        covering = noise_of(noise, clean.shape, device, self.shared_noise)
         noisy = self.scheduler.add_noise(clean, covering, time)
         with torch.no_grad():
             with without_lora(self.model), half_precision(device):
@@ -108,14 +110,14 @@ class Consistency:
 @torch.no_grad()
 def sample_in_few(
     model: UNetMotionModel,
-    scheduler: DDIMScheduler,
+    frozen: Frozen,
     text: Tensor,
     start: Tensor,
     control: Control | None,
     steps: int,
 ) -> Tensor:
     """Latents [b, 4, f, h, w] from the noise ``start`` in a few ``steps``, without guidance."""
-    lcm = scheduler_for("lcm", scheduler)
+    lcm = scheduler_for("lcm", frozen.scheduler, frozen.shared_noise)
     lcm.set_timesteps(steps)
     noise = torch.Generator().manual_seed(2)
     latents = start

@@ -115,6 +115,24 @@ class Run:
             return stored
         return architecture.build_scheduler(stored.config.prediction_type)
 
+    @property
+    def shared_noise(self) -> int:
+        """Of the noise that is trained under (see ``CheckpointInfo``), as the noise schedule is:
+        beside motion modules the base's own, with a bare image model none.
+        """
+        if self.base is None:
+            return self.size.shared_noise
+        return int(self._card.get("shared_noise", 0))
+
+    @property
+    def _card(self) -> dict[str, Any]:
+        """What the base says of itself."""
+        stored = self.base / "animatic.json" if self.base else None
+        if stored is None or not stored.is_file():
+            return {}
+        card: dict[str, Any] = json.loads(stored.read_text("utf-8"))
+        return card
+
     def find(self, name: str) -> Path | None:
         """The folder of a part: as its stage left it, or else the base's; None: in neither."""
         for place in (self.folder / "parts", self.base):
@@ -178,7 +196,9 @@ class Run:
         vae, text_encoder, unet = (self.part(n) for n in ("vae", "text_encoder", "unet"))
         for model in (vae, text_encoder, unet):
             model.eval().requires_grad_(False)
-        return Frozen(vae, text_encoder, unet, self.tokenizer(), self.scheduler())
+        return Frozen(
+            vae, text_encoder, unet, self.tokenizer(), self.scheduler(), self.shared_noise
+        )
 
     def stills(self) -> Shards:
         """Pictures of stills, for the autoencoder. Raises FileNotFoundError without any."""
@@ -244,11 +264,9 @@ class Run:
             colour = torch.load(shard, weights_only=True, mmap=True)["colour"]
             _, frames, _, height, width = colour.shape
         about = describe(name, width, height, frames, size.fps, size.lineart_width, **told)
-        stored = self.base / "animatic.json" if self.base else None
-        if stored is not None and stored.is_file():
-            theirs = json.loads(stored.read_text("utf-8"))
-            kept = ("name", "licence", "defaults", "even_noise")
-            about |= {key: theirs[key] for key in kept if key in theirs}
-        elif self.base is not None:
+        about["shared_noise"] = self.shared_noise
+        card = self._card
+        about |= {key: card[key] for key in ("name", "licence", "defaults") if key in card}
+        if self.base is not None and not card:
             about["name"] = self.base.name
         return about

@@ -15,8 +15,16 @@ from ..vae import encode
 from . import together
 from .architecture import silence_motion
 from .clip_folders import read_clips
-from .clips import all_frames, diffusion_loss_of, motion_model, random_keyframes, train_on_clips
+from .clips import (
+    ClipLoss,
+    all_frames,
+    diffusion_loss_of,
+    motion_model,
+    random_keyframes,
+    train_on_clips,
+)
 from .data import add_latents, write_shard
+from .diffusion import Frozen
 from .estimator import train_estimator, write_lesson
 from .export import FEW_STEPS, GUIDE_FOLDERS
 from .few_steps import Consistency, sample_in_few
@@ -124,7 +132,6 @@ def stage_image(run: Run) -> None:
 def stage_motion(run: Run) -> None:
     """Train the motion modules on clips, everything else frozen."""
     teaching = run.teaching("motion", _trained_guides(run, "motion"))
-    steadiness, shift = (entry(run.recipe, "motion", n) for n in ("steadiness", "timestep_shift"))
     data, held_out = run.shards("clips", tuple(teaching.guides))
     frozen = run.frozen()
     adapter = run.part("motion_adapter", False)
@@ -134,7 +141,7 @@ def stage_motion(run: Run) -> None:
     trained = train_on_clips(
         "motion", {"motion_adapter": adapter}, model, encoders, all_frames,
         frozen, data, held_out, run.folder, run.config("motion"), teaching,
-        diffusion_loss_of(model, frozen.scheduler, steadiness, shift),
+        _loss_of(run, "motion", model, frozen),
     )  # fmt: skip
     run.keep(trained)
 
@@ -151,7 +158,8 @@ def stage_sparsectrl(run: Run, guide: str) -> None:
     trained = train_on_clips(
         f"sparsectrl_{guide}", {"encoder": encoder}, model, {guide: encoder}, random_keyframes,
         frozen, data, held_out, run.folder, run.config("sparsectrl"),
-        run.teaching("sparsectrl", {guide: 1.0}), recognition=recognition,
+        run.teaching("sparsectrl", {guide: 1.0}), _loss_of(run, "sparsectrl", model, frozen),
+        recognition=recognition,
     )  # fmt: skip
     run.keep({GUIDE_FOLDERS[guide]: trained["encoder"]})
 
@@ -222,9 +230,9 @@ def stage_few_steps(run: Run) -> None:
     trained = train_on_clips(
         "few_steps", {"layers": layers}, model, encoders, random_keyframes,
         frozen, data, held_out, run.folder, run.config("few-steps"), teaching,
-        Consistency(model, frozen.scheduler, empty, guidance),
+        Consistency(model, frozen.scheduler, empty, guidance, frozen.shared_noise),
         lambda text, _, start, control: sample_in_few(
-            model, frozen.scheduler, text, start, control, steps
+            model, frozen, text, start, control, steps
         ),
     )  # fmt: skip
     if together.leads():
@@ -239,6 +247,12 @@ def _trained_guides(run: Run, stage: str) -> dict[str, float]:
 
 def _frozen_encoders(run: Run, guides: Iterable[str]) -> dict[str, Any]:
     return {g: run.part(GUIDE_FOLDERS[g]).eval().requires_grad_(False) for g in guides}
+
+
+def _loss_of(run: Run, stage: str, model: Any, frozen: Frozen) -> ClipLoss:
+    """The diffusion loss with the stress that the stage's recipe lays on its parts."""
+    steadiness, shift = (entry(run.recipe, stage, n) for n in ("steadiness", "timestep_shift"))
+    return diffusion_loss_of(model, frozen, steadiness, shift)
 
 
 def _save_memory(run: Run, stage: str, *models: Any) -> None:

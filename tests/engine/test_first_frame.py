@@ -11,9 +11,9 @@ from animatic.engine.conditions import read_guide
 from animatic.engine.decode import decode
 from animatic.engine.device import applied
 from animatic.engine.first_frame import Renoised, first_frame_shared
+from animatic.engine.noise import noise_of
 from animatic.engine.pictures import fitted, read_picture
 from animatic.engine.run import Engine, EngineError
-from animatic.engine.sampling import noise_of
 from animatic.engine.text import encode_prompts
 from diffusers import (
     DDIMScheduler,

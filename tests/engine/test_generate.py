@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 from animatic.engine.motion import FrameNormMotionModule
+from animatic.engine.noise import noise_of
 from animatic.engine.residuals import ResidualCache
 from animatic.engine.run import Cancelled, Engine, EngineError, Take
-from animatic.engine.sampling import noise_of
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from PIL import Image
 
@@ -58,34 +58,41 @@ def all_controls(guides: Guides) -> list[dict[str, Any]]:
     ]
 
 
-def test_even_noise_has_no_broad_parts_and_keeps_its_fine_ones() -> None:
-    drawn = noise_of(torch.Generator().manual_seed(3), (1, 4, 2, 10, 8), torch.device("cpu"))
-    even = noise_of(torch.Generator().manual_seed(3), (1, 4, 2, 10, 8), torch.device("cpu"), 4)
-    # The last squares are cut off by the picture's border.
+def test_frames_share_the_broad_parts_of_their_noise_and_nothing_else() -> None:
+    def drawn(frames: int, shared: int) -> torch.Tensor:
+        # The last squares are cut off by the picture's border.
+        return noise_of(torch.Generator().manual_seed(3), (2, 4, frames, 10, 8), "cpu", shared)
+
+    before, after = drawn(5, 0), drawn(5, 4)
     for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
         for columns in (slice(0, 4), slice(4, 8)):
-            square, before = even[..., rows, columns], drawn[..., rows, columns]
-            assert square.mean(dim=(-2, -1)).abs().max() < 1e-6
-            taken = before - square
-            assert torch.allclose(taken, taken[..., :1, :1].expand_as(taken), atol=1e-6)
+            own, held = before[..., rows, columns], after[..., rows, columns]
+            means = held.mean(dim=(-2, -1), keepdim=True)
+            torch.testing.assert_close(means, means[:, :, :1].expand_as(means))
+            fine = own - own.mean(dim=(-2, -1), keepdim=True)
+            torch.testing.assert_close(held - means, fine)
+    assert torch.equal(drawn(1, 4), drawn(1, 0))  # a picture by itself is as it ever was
+    many = noise_of(torch.Generator().manual_seed(3), (64, 4, 16, 16, 16), "cpu", 4)
+    assert abs(many.std().item() - 1) < 0.01
+    assert abs(torch.nn.functional.avg_pool3d(many, (1, 4, 4)).std().item() - 0.25) < 0.01
 
 
-def test_a_card_may_ask_for_even_noise(
+def test_a_card_may_ask_for_shared_noise(
     checkpoint: Path, request_for: MakeRequest, guides: Guides, tmp_path: Path
 ) -> None:
-    shutil.copytree(checkpoint, tmp_path / "even")
-    card = tmp_path / "even" / "animatic.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"even_noise": 4}))
+    shutil.copytree(checkpoint, tmp_path / "sharing")
+    card = tmp_path / "sharing" / "animatic.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"shared_noise": 4}))
     seen = []
-    for folder in (checkpoint, tmp_path / "even"):
+    for folder in (checkpoint, tmp_path / "sharing"):
         each = Engine("cpu")
         each.load(folder, lambda event: None)
         hook = each.parts.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         generate(each, request_for(), guides)
         hook.remove()
-    as_drawn, even = seen[0], seen[2]
-    assert torch.nn.functional.avg_pool2d(as_drawn[0], 4).abs().max() > 0.1
-    assert torch.nn.functional.avg_pool2d(even[0], 4).abs().max() < 1e-5
+    as_drawn, shared = (torch.nn.functional.avg_pool3d(seen[k], (1, 4, 4)) for k in (0, 2))
+    assert as_drawn.diff(dim=2).abs().max() > 0.1
+    assert shared.diff(dim=2).abs().max() < 1e-5
 
 
 def test_same_seed_and_plan_same_bytes(

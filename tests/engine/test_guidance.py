@@ -1,4 +1,4 @@
-"""Temporal guidance, and controls that act in a part of the steps."""
+"""Temporal guidance, and guidance and controls that act in a part of the steps."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,14 +41,16 @@ def livelier(engine: Engine) -> Iterator[None]:
     set_motion_scale(engine.parts.unet, 1)
 
 
-def denoiser(engine: Engine, guidance: float, temporal: float) -> Denoiser:
+def denoiser(
+    engine: Engine, guidance: float, temporal: float, guidance_end: float = 1.0
+) -> Denoiser:
     """One without control, whose texts are noise."""
     unet = engine.parts.unet
     shape = (1 if guidance == 1 else 2, 5, unet.config.cross_attention_dim)
     text = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     size = torch.Size((unet.config.in_channels, FRAMES, 4, 4))
     branch = ControlBranch([], text, size, ResidualCache(0), "test")
-    return Denoiser(unet, branch, text, guidance, 2, lambda: None, temporal)
+    return Denoiser(unet, branch, text, guidance, 2, lambda: None, temporal, None, guidance_end)
 
 
 def noise(engine: Engine) -> torch.Tensor:
@@ -100,6 +102,39 @@ def test_temporal_guidance_through_a_request(
         loose = frames_of(engine, request_for(control, sampling={"temporal": 0}), guides)
     assert len(calls) == 2  # the image model takes the residuals of the video model
     assert not np.array_equal(loose, plain)
+
+
+@pytest.mark.usefixtures("livelier")
+@pytest.mark.parametrize("temporal", [1.0, 1.7])
+@torch.inference_mode()
+def test_after_its_end_guidance_is_one(engine: Engine, temporal: float) -> None:
+    latents, guided = noise(engine), denoiser(engine, 7.5, temporal)
+    ended = denoiser(engine, 7.5, temporal, guidance_end=0.5)
+    unguided = denoiser(engine, 7.5, temporal)
+    unguided._text, unguided._guidance = guided._text[1:], 1.0
+    for share, same in ((0.0, guided), (0.49, guided), (0.5, unguided), (0.9, unguided)):
+        ended.share = share
+        assert torch.equal(ended(latents, T), same(latents, T))
+
+
+def test_steps_after_the_guidances_end_take_half_the_work(
+    engine: Engine, request_for: MakeRequest, guides: Guides
+) -> None:
+    control = guides.control("depth", {0: 1.0})
+    sampling = {"steps": 4, "guidance": 3.0}
+    plain = frames_of(engine, request_for(control, sampling=sampling), guides)
+    whole = request_for(control, sampling=sampling | {"guidance_end": 1})
+    assert np.array_equal(frames_of(engine, whole, guides), plain)
+    ends = request_for(control, sampling=sampling | {"guidance_end": 0.5})
+    with counted(engine.parts.unet.conv_in) as batches:
+        first = frames_of(engine, ends, guides)
+    assert sum(batches) == 6 * FRAMES
+    # What a take without an end kept of the control is not what these steps need.
+    engine._cache = ResidualCache(10**9)
+    assert np.array_equal(frames_of(engine, ends, guides), first)
+    assert not np.array_equal(first, plain)
+    with pytest.raises(EngineError, match="Guidance ends after a share"):
+        frames_of(engine, request_for(sampling=sampling | {"guidance_end": 0}), guides)
 
 
 def test_the_image_model_takes_an_image_controlnets_residuals_too(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from animatic.engine.noise import with_shared_means
 from animatic.engine.run import Engine, EngineError
 from animatic.engine.schedules import scheduler_for
 from animatic.engine.training.architecture import build_scheduler
@@ -73,6 +74,27 @@ def test_from_pure_noise_a_perfect_model_comes_to_its_picture(asked: str | None)
         named = {"generator": noise} if asked == "lcm" else {}
         latents = schedule.step(velocity, time, latents, **named).prev_sample
     assert (latents - picture).abs().max() < 0.1
+
+
+def test_noise_that_lcm_adds_is_shared_too() -> None:
+    own = build_scheduler("v_prediction", zero_snr=True)
+    latents, output = (torch.randn(1, 4, 3, 8, 8) for _ in range(2))
+
+    def added(shared: int) -> list[torch.Tensor]:
+        schedule: Any = scheduler_for("lcm", own, shared)
+        schedule.set_timesteps(3)
+        noise, drawn = torch.Generator().manual_seed(1), []
+        for time, after in zip(schedule.timesteps, [*schedule.timesteps[1:], None], strict=True):
+            stepped = schedule.step(output, time, latents, generator=noise)
+            kept = 1.0 if after is None else own.alphas_cumprod[after].sqrt()
+            drawn.append(stepped.prev_sample - kept * stepped.denoised)
+        return drawn
+
+    *plain, last = added(0)
+    *shared, end = added(4)
+    assert last.abs().max() == end.abs().max() == 0
+    for before, now in zip(plain, shared, strict=True):
+        torch.testing.assert_close(now, with_shared_means(before, 4), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("schedule", ["dpm", "lcm"])

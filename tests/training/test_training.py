@@ -186,6 +186,10 @@ def test_all_stages_train_and_export(tmp_path, small_recipe):
         "render": "sparsectrl_rgb",
     }
     assert about["defaults"]["guidance"] == 4.0
+    assert about["shared_noise"] == run.size.shared_noise > 0
+    beside = replace(run, base=tmp_path / "out")
+    (tmp_path / "out" / "animatic.json").write_text(json.dumps(about | {"shared_noise": 7}))
+    assert beside.shared_noise == 7  # what its motion modules were trained with
     unet = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")
     adapter = MotionAdapter.from_pretrained(tmp_path / "out" / "motion_adapter")
     UNetMotionModel.from_unet2d(unet, adapter)

@@ -44,3 +44,7 @@ def test_a_draft_uses_weights_for_few_steps_where_nothing_needs_guidance() -> No
     assert level_for(draft, quick, guidance=2.0) == Level(8, 2.0, "dpm")
     assert level_for(draft, quick, schedule="lcm") == Level(8, 3.0, "lcm")
     assert level_for(read_qualities()["standard"], quick) == Level(20, 3.0, None)
+    settled = replace(quick, guidance_end=0.4)
+    assert level_for(read_qualities()["standard"], settled).guidance_end == 0.4
+    assert level_for(read_qualities()["standard"], settled, guidance_end=0.7).guidance_end == 0.7
+    assert level_for(draft, settled).guidance_end == 1.0

@@ -41,8 +41,13 @@ def request_of(**steering):
 
 def test_all_of_it_holds_to_the_schema():
     prompts = ((Fraction(24), "dusk"), (Fraction(13), "sunset"))
-    request = request_of(temporal=2, blur=3, start=0, end=0.6, prompts=prompts)
-    assert request["sampling"] == {"steps": 20, "guidance": 7.0, "temporal": 2.0}
+    request = request_of(temporal=2, guidance_end=0.5, blur=3, start=0, end=0.6, prompts=prompts)
+    assert request["sampling"] == {
+        "steps": 20,
+        "guidance": 7.0,
+        "temporal": 2.0,
+        "guidance_end": 0.5,
+    }
     assert {name: request["controls"][0].get(name) for name in ("blur", "start", "end")} == {
         "blur": 3,
         "start": None,
@@ -82,6 +87,8 @@ def test_nothing_asked_is_the_request_of_before():
     ("steering", "sentence"),
     [
         ({"temporal": 5}, "temporal guidance is 5: set it from 0 to 4"),
+        ({"guidance_end": 0}, "guidance would end after 0 of the steps"),
+        ({"guidance_end": float("nan")}, "guidance would end after nan of the steps"),
         ({"blur": 5}, "blur is 5"),
         ({"end": float("nan")}, "end of the guides is nan"),
         ({"encoder": "dense"}, "'dense' is no encoder: use sparse or image"),
