@@ -215,7 +215,8 @@ def describe(checkpoint_dir: Path) -> dict[str, Any]:
 
 
 def content_hash(info: CheckpointInfo) -> str:
-    """SHA-256 of all that decides the model's output: its parts' files and the guides' encoders.
+    """SHA-256 of all that decides the model's output: its parts' files, the guides' encoders, and
+    what the card says of scales and noise.
 
     Not of its name, licence or defaults, so that these can be corrected without making the model
     another one. Nor of image ControlNets and IP-Adapters: adding one must not make the checkpoint
@@ -234,6 +235,8 @@ def content_hash(info: CheckpointInfo) -> str:
             total.update(f"{part} {file_sha256(info.path(part))}\n".encode())
     if info.scales != _SCALES:
         total.update(json.dumps(info.scales, sort_keys=True).encode())
+    if info.shared_noise:
+        total.update(f"shared noise {info.shared_noise}\n".encode())
     return total.hexdigest()
 
 

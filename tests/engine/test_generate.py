@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from animatic.engine.checkpoint import content_hash, read_info
 from animatic.engine.motion import FrameNormMotionModule
 from animatic.engine.noise import noise_of
 from animatic.engine.residuals import ResidualCache
@@ -91,6 +92,8 @@ def test_a_card_may_ask_for_shared_noise(
         generate(each, request_for(), guides)
         hook.remove()
     as_drawn, shared = (torch.nn.functional.avg_pool3d(seen[k], (1, 4, 4)) for k in (0, 2))
+    infos = [read_info(folder) for folder in (checkpoint, tmp_path / "sharing")]
+    assert len({content_hash(info) for info in infos}) == 2  # a take knows which it was made with
     assert as_drawn.diff(dim=2).abs().max() > 0.1
     assert shared.diff(dim=2).abs().max() < 1e-5
 
