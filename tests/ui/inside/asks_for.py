@@ -50,7 +50,7 @@ with harness.extension():
     settings.lines_of = scene.collection.children[0] if scene.collection.children else None
     settings.blur, settings.temporal, settings.guide_end = 2, 1.5, 0.75
     settings.guide_start, settings.thickness = 0.125, 2.0
-    settings.use_guidance_end, settings.guidance_end = True, 0.5
+    settings.use_guidance_end, settings.guidance_end = True, 0.25
     settings.use_context, settings.context_length, settings.context_overlap = True, 8, 20
     settings.free_noise, settings.use_schedule, settings.schedule = True, True, "lcm"
     settings.in_between, settings.loop = True, True
@@ -65,7 +65,7 @@ with harness.extension():
     assert full.pictures.reference == harness.SCRATCH / "a.jpg"
     assert full.steering.loras == (("Ink", 0.5),)
     assert (full.steering.blur, full.steering.temporal, full.steering.end) == (2, 1.5, 0.75)
-    assert (full.passes.upscale[0], full.guidance_end) == (2.0, 0.5)
+    assert (full.passes.upscale[0], full.guidance_end) == (2.0, 0.25)
     assert full.long_clip.loop
     assert full.long_clip.context == (8, 7, "uniform")  # neighbours share less than a window
     assert (full.passes.schedule, full.long_clip.free_noise, full.line_thickness) == (
@@ -95,7 +95,7 @@ with harness.extension():
         },
         prompt="a street", negative_prompt="", checkpoint={"name": "blockout-mini", "sha256": None},
         seeds=[5], steps=20, guidance=3.0, strength=1.0,
-        steering=replace(full.steering, guidance_end=0.5),
+        steering=replace(full.steering, guidance_end=0.25),
     )  # fmt: skip
     made["sampling"] |= full.long_clip.sampling(8) | full.passes.sampling()
     made["image_prompt"] = {"sha256": "b" * 64, "scale": 0.25}
@@ -127,7 +127,7 @@ with harness.extension():
     assert (settings.use_crease, settings.thickness) == (True, 2.0)
     again = run()
     assert (again.steering, again.long_clip, again.passes, again.guidance_end) == (
-        full.steering, full.long_clip, full.passes, 0.5,
+        full.steering, full.long_clip, full.passes, 0.25,
     )  # fmt: skip
 
     # the guide frames of the list show what the take was held by, also after a restart
