@@ -89,6 +89,14 @@ class GenerateSettings:
             guided=needs_guidance(self.negative_prompt, self.steering.temporal),
         )
 
+    def steered(self, level: Level) -> Steering:
+        """The steering, with what the quality level brings to it."""
+        return replace(
+            self.steering,
+            guidance_end=level.guidance_end,
+            loras=(*self.steering.loras, *level.loras),
+        )
+
 
 @dataclass(frozen=True)
 class Host:
@@ -176,11 +184,7 @@ class Generation:
                 client = engine.client()
                 content = client.model(checkpoint.name)["sha256"]
             level = settings.level(checkpoint)
-            steering = replace(
-                settings.steering,
-                guidance_end=level.guidance_end if level.guidance > 1 else 1.0,
-                loras=(*settings.steering.loras, *level.loras),
-            )
+            steering = settings.steered(level)
             request = build_request(
                 shot,
                 prompt=settings.prompt,
@@ -253,10 +257,11 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
     parse_keyframes(settings.keyframes)
     settings.long_clip.check()
     settings.passes.check()
-    settings.steering.check(settings.guide)
     settings.pictures.check()
     checkpoint = host.find(settings.model)
     level = settings.level(checkpoint)
+    steering = settings.steered(level)
+    steering.check(settings.guide)
     check_asked(
         settings.prompt,
         settings.negative_prompt,
@@ -269,7 +274,7 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
             f"{checkpoint.name} has no encoder for the guide {settings.guide!r}; "
             f"it has: {', '.join(checkpoint.guides)}."
         )
-    wanted, has = settings.steering.encoder, checkpoint.encoders.get(settings.guide, ())
+    wanted, has = steering.encoder, checkpoint.encoders.get(settings.guide, ())
     if not settings.guides_only and wanted is not None and wanted not in has:
         raise AnimaticError(
             f"{checkpoint.name} has no {wanted} encoder for the guide {settings.guide!r}; it has: "
@@ -280,7 +285,7 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
             f"{checkpoint.name} takes no reference picture: it has no image encoder and "
             "IP-Adapter. Leave the picture out, or use a model that has them."
         )
-    for name, _ in (*settings.steering.loras, *level.loras):
+    for name, _ in steering.loras:
         find_lora(checkpoint, name)
     if settings.also:
         own = AlsoGuide(settings.guide, settings.keyframes, encoder=wanted)

@@ -65,11 +65,15 @@ def level_for(
     if quality.few_steps and few and not guided and guidance is None and schedule is None:
         return Level(few.steps if steps is None else steps, 1.0, "lcm", ((few.lora, 1.0),))
     usual = max(1, round(checkpoint.steps * quality.steps))
+    if guidance is None:
+        guidance = max(1.0, checkpoint.guidance * quality.guidance)
+    end = checkpoint.guidance_end if guidance_end is None else guidance_end
     return Level(
         usual if steps is None else steps,
-        max(1.0, checkpoint.guidance * quality.guidance) if guidance is None else guidance,
+        guidance,
         schedule or quality.schedule,
-        guidance_end=checkpoint.guidance_end if guidance_end is None else guidance_end,
+        # Without guidance there is nothing to end.
+        guidance_end=end if guidance > 1 else 1.0,
     )
 
 

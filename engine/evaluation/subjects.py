@@ -108,7 +108,7 @@ class Subject:
             for frame, path in files.items()
         ]
         controls = [{"guide": guide, "strength": 1.0, "keyframes": marked}] if marked else []
-        sampling = {k: v for k, v in self.info.defaults.items() if k != "steps"} | {"steps": steps}
+        sampling = self.info.defaults | {"steps": steps}
         loras = []
         if steps is None:
             few = self.info.few_steps

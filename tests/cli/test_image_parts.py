@@ -77,10 +77,11 @@ def test_all_of_them_and_the_same_bits_again(scenes, equipped, tmp_path):
 
 
 def test_what_the_model_lacks_is_told_before_anything_starts(scenes, equipped, tmp_path):
-    host = Host(models=(equipped,))
+    host, events = Host(models=(equipped,)), []
     for asked, sentence in (
         ({"steering": Steering(encoder="image"), "guide": "lineart"}, "no image encoder for the"),
         ({"steering": Steering(loras=(("grain", 1.0),))}, "no LoRA 'grain' .*; there are: film"),
+        ({"guidance_end": 0.0}, "guidance would end after 0 of the steps"),
         ({"pictures": OwnPictures(reference=tmp_path / "no.png")}, "cannot be read"),
         ({"pictures": OwnPictures(reference=scenes())}, "neither PNG, JPEG"),
     ):
@@ -88,5 +89,6 @@ def test_what_the_model_lacks_is_told_before_anything_starts(scenes, equipped, t
             blend=scenes(), out=tmp_path / "out", prompt="x", model="tiny", **asked
         )
         with pytest.raises(AnimaticError, match=sentence):
-            Generation(settings, host).run(print)
+            Generation(settings, host).run(events.append)
+    assert events == []
     assert not (tmp_path / "out").exists()

@@ -48,3 +48,4 @@ def test_a_draft_uses_weights_for_few_steps_where_nothing_needs_guidance() -> No
     assert level_for(read_qualities()["standard"], settled).guidance_end == 0.4
     assert level_for(read_qualities()["standard"], settled, guidance_end=0.7).guidance_end == 0.7
     assert level_for(draft, settled).guidance_end == 1.0
+    assert level_for(draft, settled, guidance=1.0).guidance_end == 1.0
