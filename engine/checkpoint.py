@@ -48,8 +48,9 @@ class CheckpointInfo:
     maps parts to published files in the folder; ``scales`` has "adapter" and "motion", 0 to 2.
     ``image_guides`` maps guides to the folders or files of image ControlNets that are there;
     ``image_prompt`` has the paths of "encoder" and "adapter", or nothing; ``few_steps`` the name
-    of a "lora" and the "steps" that it is for, or nothing; ``shared_noise`` is the side
-    of the squares, in latents, whose means all frames of its noise share, or 0.
+    of a "lora" and the "steps" that it takes at each quality level it is for, or nothing;
+    ``shared_noise`` is the side of the squares, in latents, whose means all frames of its noise
+    share, or 0.
     """
 
     folder: Path
@@ -121,7 +122,7 @@ def read_info(folder: Path) -> CheckpointInfo:
         image_guides = dict(stored.get("image_guides", {}))
         image_prompt = dict(stored.get("image_prompt", {}))
         told = stored.get("few_steps")
-        few_steps = {"lora": str(told["lora"]), "steps": int(told["steps"])} if told else {}
+        few_steps = _few_steps(told) if told else {}
         shared_noise = max(0, int(stored.get("shared_noise", 0)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(
@@ -149,6 +150,11 @@ def read_info(folder: Path) -> CheckpointInfo:
         few_steps=few_steps,
         shared_noise=shared_noise,
     )
+
+
+def _few_steps(told: dict[str, Any]) -> dict[str, Any]:
+    steps = {str(level): int(count) for level, count in dict(told["steps"]).items()}
+    return {"lora": str(told["lora"]), "steps": steps}
 
 
 def _image_prompt(card: Path, declared: dict[str, Any]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -18,10 +19,13 @@ LORA_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 @dataclass(frozen=True)
 class FewSteps:
-    """A LoRA with which a model needs so many steps, and no guidance."""
+    """A LoRA with which a model needs few steps, and no guidance: so many at each quality level.
+
+    At levels that are not among them it samples as usual.
+    """
 
     lora: str
-    steps: int
+    steps: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,9 @@ def _encoders(folder: Path, card: dict) -> dict[str, tuple[str, ...]]:
 def read_few_steps(card: dict) -> FewSteps | None:
     """What a card, or an engine's description of it, says of few steps."""
     told = card.get("few_steps")
-    return FewSteps(str(told["lora"]), int(told["steps"])) if told else None
+    if not told:
+        return None
+    return FewSteps(str(told["lora"]), {level: int(n) for level, n in dict(told["steps"]).items()})
 
 
 def _takes_pictures(folder: Path, card: dict) -> bool:

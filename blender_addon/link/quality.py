@@ -11,8 +11,8 @@ from .catalogue import PRESETS, Checkpoint
 @dataclass(frozen=True)
 class Quality:
     """A quality level: factors on the steps and on the guidance that the model's card names, and a
-    noise schedule (of the request's sampling) where it is not to be the model's own. With
-    ``few_steps`` a model that has weights for few steps uses these in place of all three.
+    noise schedule (of the request's sampling) where it is not to be the model's own. A model whose
+    card has weights for few steps at this level uses these in place of all three.
     """
 
     id: str
@@ -21,7 +21,6 @@ class Quality:
     steps: float
     guidance: float
     schedule: str | None = None
-    few_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,9 @@ def level_for(
     where something needs it (``guided``, see ``needs_guidance``).
     """
     few = checkpoint.few_steps
-    if quality.few_steps and few and not guided and guidance is None and schedule is None:
-        return Level(few.steps if steps is None else steps, 1.0, "lcm", ((few.lora, 1.0),))
+    if few and quality.id in few.steps and not guided and guidance is None and schedule is None:
+        taken = few.steps[quality.id] if steps is None else steps
+        return Level(taken, 1.0, "lcm", ((few.lora, 1.0),))
     usual = max(1, round(checkpoint.steps * quality.steps))
     if guidance is None:
         guidance = max(1.0, checkpoint.guidance * quality.guidance)

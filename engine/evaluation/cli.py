@@ -28,7 +28,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--clips", type=int, help="clips with guides of the ray caster (24; quick: 6)")
     add("--blender-clips", type=int, help="clips with guides of Blender (24; quick: 4)")
     add("--blender-guides", type=Path, metavar="DIR", help="where these lie, rendered")
-    add("--steps", type=int, help="sampling steps (the checkpoint's; quick: 8)")
+    add("--steps", type=int, help="of guided sampling (the checkpoint's; quick: 8)")
     add("--seed", type=int, default=1)
     add("--json", type=Path, metavar="FILE", help="write the figures there")
     add("--out", type=Path, default=Path("out/evaluate"), help="folder of the picture grids")

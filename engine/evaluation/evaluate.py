@@ -1,6 +1,6 @@
 """The measurement itself: which runs there are, and their figures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from .subjects import BASELINE_FOLDER, Subject
 from .truth import KnownClip, save_index
 
 GUIDE_WORDS = {"depth": "depth", "lineart": "line-art", "render": "render"}
+# The usual quality level, the quick one, and none, which is guided sampling in any case.
+STANDARD, DRAFT, GUIDED = "standard", "draft", "guided"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Trial:
     keyframes: tuple[int, ...]
     per_frame: bool = False
     label: str = ""
-    few_steps: bool = False
+    level: str = STANDARD
 
     @property
     def name(self) -> str:
@@ -35,8 +37,8 @@ class Trial:
             return "no guide (k = 0)"
         what = self.label or f"k = {len(self.keyframes)}"
         without = ", per-frame encoder" if self.per_frame else ""
-        quick = ", weights for few steps" if self.few_steps else ""
-        return f"{GUIDE_WORDS[self.guide]}, {what}{without}{quick}"
+        level = {STANDARD: "", DRAFT: ", at Draft", GUIDED: ", guided"}[self.level]
+        return f"{GUIDE_WORDS[self.guide]}, {what}{without}{level}"
 
 
 def spread(count: int, frames: int) -> tuple[int, ...]:
@@ -47,13 +49,15 @@ def spread(count: int, frames: int) -> tuple[int, ...]:
 
 
 def trials(
-    guides: list[str], per_frame: bool, few_steps: bool, frames: int, quick: bool
+    guides: list[str], per_frame: bool, few_steps: Collection[str], frames: int, quick: bool
 ) -> list[Trial]:
     """All rows, in order. ``quick`` is no guide, two and all keyframes of depth.
 
-    ``per_frame`` says that there is a per-frame depth encoder to compare with, ``few_steps`` that
-    there are weights for few steps, whose cost to the picture is a row for each of these two.
+    ``per_frame`` says that there is a per-frame depth encoder to compare with. ``few_steps`` are
+    the quality levels at which weights for few steps are used. Rows are of Standard; what the other
+    ways to sample make of it is a row each for two and for all keyframes of depth.
     """
+    others = [DRAFT] * (DRAFT in few_steps) + [GUIDED] * (STANDARD in few_steps)
     counts = [2, frames] if quick else [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
     rows = [Trial(None, ())]
     for guide in [g for g in ("depth", "lineart") if g in guides]:
@@ -63,8 +67,8 @@ def trials(
             rows.append(Trial(guide, spread(count, frames)))
             if per_frame and guide == "depth" and count < frames:
                 rows.append(Trial(guide, spread(count, frames), per_frame=True))
-            if few_steps and guide == "depth" and count in (2, frames):
-                rows.append(Trial(guide, spread(count, frames), few_steps=True))
+            if guide == "depth" and count in (2, frames):
+                rows += [Trial(guide, spread(count, frames), level=level) for level in others]
     if "render" in guides and not quick:
         rows.append(Trial("render", (0,), label="animation (first frame)"))
         rows.append(Trial("render", (0, frames - 1), label="interpolation (first and last)"))
@@ -97,7 +101,7 @@ def evaluate(
     subject = Subject(checkpoint)
     per_frame = (checkpoint / "evaluation" / BASELINE_FOLDER).is_dir()
     frames = len(clips[0].pictures)
-    few_steps = bool(subject.info.few_steps)
+    few_steps = subject.info.few_steps.get("steps", {})
     planned = trials(list(subject.info.guides), per_frame, few_steps, frames, quick)
     baseline = Subject(checkpoint, per_frame=True) if per_frame else subject
     shown: dict[str, list[tuple[str, Tensor]]] = {clip.name + clip.source: [] for clip in clips}
@@ -120,7 +124,8 @@ def evaluate(
                 clip,
                 trial.guide,
                 trial.keyframes,
-                None if trial.few_steps else steps,
+                trial.level,
+                steps,
                 seed,
                 lambda done, of: None,
             )

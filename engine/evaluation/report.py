@@ -31,7 +31,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     sources = sources.replace("the Blender", "Blender")
     lines = [
         f"`{report['command']}`: {report['checkpoint']}, weights {report['sha256'][:12]}, "
-        f"estimator {report['estimator']}, {report['steps']} steps, seed {report['seed']}, "
+        f"estimator {report['estimator']}, {report['steps']} guided steps, seed {report['seed']}, "
         f"clips: {sources}, on {report['machine']}.",
         "",
         "| | " + " | ".join(title for _, title, _ in _COLUMNS) + " |",

@@ -74,17 +74,19 @@ class Subject:
         clip: KnownClip,
         guide: str | None,
         keyframes: Sequence[int],
-        steps: int | None,
+        level: str,
+        steps: int,
         seed: int,
         on_step: Callable[[int, int], None],
     ) -> Tensor:
         """One clip [F, 3, h, w] in [0, 1] held to ``guide`` on ``keyframes``.
 
-        Without ``steps`` it is made by the checkpoint's weights for few steps.
+        It is made by the checkpoint's weights for few steps where its card has them for the quality
+        ``level``, else in ``steps`` of its own schedule, guided.
         """
         with tempfile.TemporaryDirectory() as scratch:
             files = {} if guide is None else clip.guide_files(guide, keyframes, Path(scratch))
-            request = self._request(clip, guide, files, steps, seed)
+            request = self._request(clip, guide, files, level, steps, seed)
 
             def on_event(event: dict[str, Any]) -> None:
                 if event["type"] == "phase" and event["phase"] == "sampling":
@@ -99,7 +101,8 @@ class Subject:
         clip: KnownClip,
         guide: str | None,
         files: Mapping[int, Path],
-        steps: int | None,
+        level: str,
+        steps: int,
         seed: int,
     ) -> dict[str, Any]:
         frames, _, height, width = clip.pictures.shape
@@ -110,9 +113,9 @@ class Subject:
         controls = [{"guide": guide, "strength": 1.0, "keyframes": marked}] if marked else []
         sampling = self.info.defaults | {"steps": steps}
         loras = []
-        if steps is None:
-            few = self.info.few_steps
-            sampling = {"steps": few["steps"], "guidance": 1.0, "schedule": "lcm"}
+        few = self.info.few_steps
+        if few and level in few["steps"]:
+            sampling = {"steps": few["steps"][level], "guidance": 1.0, "schedule": "lcm"}
             loras = [{"name": few["lora"], "sha256": None, "scale": 1.0}]
         return {
             "schema": 1,

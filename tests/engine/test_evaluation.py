@@ -186,16 +186,20 @@ def test_the_per_frame_encoder_leaves_other_frames_alone():
 
 
 def test_trials_go_from_no_keyframe_to_all():
-    rows = trials(["depth", "lineart", "render"], True, True, 16, quick=False)
+    rows = trials(["depth", "lineart", "render"], True, ["draft"], 16, quick=False)
     counts = [len(t.keyframes) for t in rows if t.guide == "lineart"]
     assert counts == [1, 2, 4, 8, 16]
-    assert [t.name for t in trials(["depth"], True, True, 16, quick=True)] == [
+    usual = trials(["depth"], True, (), 16, quick=True)
+    assert {t.level for t in usual} == {"standard"}
+    assert [t.name for t in trials(["depth"], True, ["draft", "standard"], 16, quick=True)] == [
         "no guide (k = 0)",
         "depth, k = 2",
         "depth, k = 2, per-frame encoder",
-        "depth, k = 2, weights for few steps",
+        "depth, k = 2, at Draft",
+        "depth, k = 2, guided",
         "depth, k = 16",
-        "depth, k = 16, weights for few steps",
+        "depth, k = 16, at Draft",
+        "depth, k = 16, guided",
     ]
     assert spread(4, 16) == (0, 5, 10, 15)
 

@@ -82,7 +82,7 @@ def test_few_steps_lora_leaves_the_teacher_and_comes_into_the_checkpoint(
     made = tmp_path / "made"
     run.export(made)
     card = json.loads((made / "animatic.json").read_text())
-    assert card["few_steps"] == {"lora": "few-steps", "steps": 4}
+    assert card["few_steps"] == {"lora": "few-steps", "steps": {"draft": 4, "standard": 8}}
     assert not (base / "loras").exists()
 
     path = made / "loras" / "few-steps.safetensors"

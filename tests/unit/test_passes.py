@@ -32,10 +32,10 @@ def test_quality_levels_name_schedules_that_there_are() -> None:
     assert all(q.schedule in (None, *SCHEDULES) for q in levels.values())
 
 
-def test_a_draft_uses_weights_for_few_steps_where_nothing_needs_guidance() -> None:
+def test_weights_for_few_steps_are_used_where_the_card_says_so_and_nothing_needs_guidance() -> None:
     draft = read_qualities()["draft"]
     plain = Checkpoint(Path(), "m", 128, 16, Fraction(8), ("depth",), 20, 3.0, 1.5)
-    quick = replace(plain, few_steps=FewSteps("few-steps", 4))
+    quick = replace(plain, few_steps=FewSteps("few-steps", {"draft": 4}))
     assert level_for(draft, plain) == Level(8, 3.0, "dpm")
     assert level_for(draft, quick) == Level(4, 1.0, "lcm", (("few-steps", 1.0),))
     assert level_for(draft, quick, steps=6).steps == 6
@@ -43,9 +43,14 @@ def test_a_draft_uses_weights_for_few_steps_where_nothing_needs_guidance() -> No
     assert level_for(draft, quick, guided=needs_guidance("", 1.5)) == Level(8, 3.0, "dpm")
     assert level_for(draft, quick, guidance=2.0) == Level(8, 2.0, "dpm")
     assert level_for(draft, quick, schedule="lcm") == Level(8, 3.0, "lcm")
-    assert level_for(read_qualities()["standard"], quick) == Level(20, 3.0, None)
+    standard = read_qualities()["standard"]
+    assert level_for(standard, quick) == Level(20, 3.0, None)
+    better = replace(quick, few_steps=FewSteps("few-steps", {"draft": 4, "standard": 8}))
+    assert level_for(standard, better) == Level(8, 1.0, "lcm", (("few-steps", 1.0),))
+    assert level_for(standard, better, guided=True) == Level(20, 3.0, None)
+    assert level_for(read_qualities()["final"], better) == Level(40, 3.0, None)
     settled = replace(quick, guidance_end=0.4)
-    assert level_for(read_qualities()["standard"], settled).guidance_end == 0.4
-    assert level_for(read_qualities()["standard"], settled, guidance_end=0.7).guidance_end == 0.7
+    assert level_for(standard, settled).guidance_end == 0.4
+    assert level_for(standard, settled, guidance_end=0.7).guidance_end == 0.7
     assert level_for(draft, settled).guidance_end == 1.0
     assert level_for(draft, settled, guidance=1.0).guidance_end == 1.0
