@@ -57,11 +57,13 @@ def level_for(
     """What ``quality`` comes to with ``checkpoint``.
 
     What is said by hand (``steps``, ``guidance``, ``schedule``, ``guidance_end``) goes before it.
-    Weights for few steps leave guidance out, so they are not used where it is said by hand, or
-    where something needs it (``guided``, see ``needs_guidance``).
+    Weights for few steps leave guidance out and have a schedule of their own, so they are not used
+    where one of these is said by hand, or where something needs guidance (``guided``, see
+    ``needs_guidance``).
     """
     few = checkpoint.few_steps
-    if few and quality.id in few.steps and not guided and guidance is None and schedule is None:
+    own_way = guided or (guidance, guidance_end, schedule) != (None, None, None)
+    if few and quality.id in few.steps and not own_way:
         taken = few.steps[quality.id] if steps is None else steps
         return Level(taken, 1.0, "lcm", ((few.lora, 1.0),))
     usual = max(1, round(checkpoint.steps * quality.steps))

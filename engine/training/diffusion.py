@@ -150,24 +150,6 @@ def noisy_and_target(
     return noisy, time, noise
 
 
-def clip_and_noise(
-    scheduler: DDIMScheduler, prediction: Tensor, noisy: Tensor, time: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The clip and the noise that ``noisy`` [b, c, f, h, w] at ``time`` [b] is made of, by the
-    model's ``prediction``.
-    """
-    signal, noise = noise_levels(scheduler, time)
-    if scheduler.config.prediction_type == "v_prediction":
-        return signal * noisy - noise * prediction, signal * prediction + noise * noisy
-    return (noisy - noise * prediction) / signal, prediction
-
-
-def noise_levels(scheduler: DDIMScheduler, time: Tensor) -> tuple[Tensor, Tensor]:
-    """What is left of the clip and how much noise there is, at ``time`` [b]: [b, 1, 1, 1, 1]."""
-    kept = scheduler.alphas_cumprod.to(time.device)[time].reshape(-1, 1, 1, 1, 1)
-    return kept.sqrt(), (1 - kept).sqrt()
-
-
 def diffusion_loss(prediction: Tensor, target: Tensor, steadiness: float = 0.0) -> Tensor:
     """Mean squared error in float32 of [b, c, f, h, w]; ``steadiness`` weighs, beside it, that of
     the differences between neighbouring frames.

@@ -16,11 +16,16 @@ from torch import Tensor
 
 from ..noise import noise_of
 from ..schedules import LCM_PLACES, scheduler_for
-from .diffusion import Control, Frozen, clip_and_noise, half_precision, noise_levels, predict
+from .diffusion import Control, Frozen, half_precision, predict
 from .low_rank import without_lora
 
 # The pseudo-Huber loss's threshold, of diffusers' script.
 _HUBER = 0.001
+
+
+def _column(values: Tensor) -> Tensor:
+    """[b] -> [b, 1, 1, 1, 1]."""
+    return values.reshape(-1, 1, 1, 1, 1)
 
 
 def _twice(control: Control | None) -> Control | None:
@@ -68,8 +73,8 @@ class Consistency:
                 ).float()
             negative, positive = both.chunk(2)
             guided = negative + self.guidance * (positive - negative)
-            clip, left = clip_and_noise(self.scheduler, guided, noisy, time)
-            level = noise_levels(self.scheduler, before)
+            clip, left = self._split(guided, noisy, time)
+            level = self._levels(before)
             nearer = level[0] * clip + level[1] * left
             target = self.says(nearer, before, text, control)
         said = self.says(noisy, time, text, control)
@@ -79,15 +84,26 @@ class Consistency:
     def _lcm(self) -> Any:
         return scheduler_for("lcm", self.scheduler)
 
+    def _levels(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """What is left of the clip and how much noise there is, at ``time`` [b]."""
+        kept = _column(self.scheduler.alphas_cumprod.to(time.device)[time])
+        return kept.sqrt(), (1 - kept).sqrt()
+
+    def _split(self, prediction: Tensor, noisy: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """The clip and the noise that ``noisy`` is made of, by the model's prediction."""
+        signal, noise = self._levels(time)
+        if self.scheduler.config.prediction_type == "v_prediction":
+            return signal * noisy - noise * prediction, signal * prediction + noise * noisy
+        return (noisy - noise * prediction) / signal, prediction
+
     def says(self, noisy: Tensor, time: Tensor, text: Tensor, control: Control | None) -> Tensor:
         """The clip that the student sees in ``noisy`` at ``time`` [b]; it cannot but say ``noisy``
         itself at 0 (LCM, equation 5).
         """
         with half_precision(noisy.device):
             prediction = predict(self.model, noisy, time, text, control).float()
-        clip, _ = clip_and_noise(self.scheduler, prediction, noisy, time)
-        column = time.reshape(-1, 1, 1, 1, 1)
-        own, seen = self._lcm.get_scalings_for_boundary_condition_discrete(column)
+        clip, _ = self._split(prediction, noisy, time)
+        own, seen = self._lcm.get_scalings_for_boundary_condition_discrete(_column(time))
         return own * noisy + seen * clip
 
 

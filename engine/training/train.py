@@ -24,7 +24,6 @@ from .clips import (
     train_on_clips,
 )
 from .data import add_latents, write_shard
-from .decoder import train_decoder
 from .diffusion import Frozen
 from .estimator import train_estimator, write_lesson
 from .export import FEW_STEPS, GUIDE_FOLDERS
@@ -198,20 +197,6 @@ def stage_motionlora(run: Run) -> None:
         write_lora(model, layers, trained["layers"], path)
 
 
-def stage_decoder(run: Run) -> None:
-    """Train the autoencoder's decoder alone on what the finished video model makes of clips."""
-    teaching = run.teaching("decoder", _trained_guides(run, "decoder"))
-    data, held_out = run.shards("clips", ("colour", *teaching.guides))
-    frozen = run.frozen()
-    model = motion_model(frozen.unet, run.part("motion_adapter").eval()).requires_grad_(False)
-    noisiest, steadiness = (entry(run.recipe, "decoder", n) for n in ("noisiest", "steadiness"))
-    vae = train_decoder(
-        model, _frozen_encoders(run, teaching.guides), frozen, data, held_out, run.folder,
-        run.config("decoder"), teaching, noisiest, steadiness,
-    )  # fmt: skip
-    run.keep({"vae": vae})
-
-
 def stage_image_prompt(run: Run) -> None:
     """Train an image encoder and an IP-Adapter on stills, the image model frozen."""
     guides = _trained_guides(run, "image-prompt")
@@ -298,7 +283,6 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "sparsectrl-depth": lambda run: stage_sparsectrl(run, "depth"),
     "sparsectrl-lineart": lambda run: stage_sparsectrl(run, "lineart"),
     "sparsectrl-render": lambda run: stage_sparsectrl(run, "render"),
-    "decoder": stage_decoder,
     "image-prompt": stage_image_prompt,
     "few-steps": stage_few_steps,
     "motionlora": stage_motionlora,

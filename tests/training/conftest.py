@@ -40,7 +40,6 @@ def small_recipe(small: dict[str, Any]) -> Callable[[int | None], Recipe]:
             "image",
             "motion",
             "sparsectrl",
-            "decoder",
             "image-prompt",
             "few-steps",
             "motionlora",

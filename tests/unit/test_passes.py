@@ -43,6 +43,7 @@ def test_weights_for_few_steps_are_used_where_the_card_says_so_and_nothing_needs
     assert level_for(draft, quick, guided=needs_guidance("", 1.5)) == Level(8, 3.0, "dpm")
     assert level_for(draft, quick, guidance=2.0) == Level(8, 2.0, "dpm")
     assert level_for(draft, quick, schedule="lcm") == Level(8, 3.0, "lcm")
+    assert level_for(draft, quick, guidance_end=0.5) == Level(8, 3.0, "dpm", guidance_end=0.5)
     standard = read_qualities()["standard"]
     assert level_for(standard, quick) == Level(20, 3.0, None)
     better = replace(quick, few_steps=FewSteps("few-steps", {"draft": 4, "standard": 8}))
