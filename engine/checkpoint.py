@@ -115,6 +115,8 @@ def read_info(folder: Path) -> CheckpointInfo:
         native = {key: stored["native"][key] for key in ("width", "height", "frames", "fps")}
         defaults = {key: stored["defaults"][key] for key in ("steps", "guidance")}
         defaults["guidance_end"] = float(stored["defaults"].get("guidance_end", 1.0))
+        if "schedule" in stored["defaults"]:
+            defaults["schedule"] = str(stored["defaults"]["schedule"])
         declared = dict(stored["guides"])
         name, lineart_width = str(stored["name"]), float(stored["lineart_width"])
         files = {part: str(file) for part, file in stored.get("files", {}).items()}
@@ -202,7 +204,8 @@ def describe(checkpoint_dir: Path) -> dict[str, Any]:
 
     {"name", "sha256", "native": {width, height, frames, fps}, "guides": [...], "encoders":
     {guide: ["sparse", "image"]}, "image_prompt": whether it takes one, "loras": [names],
-    "few_steps": {lora, steps} or {}, "defaults": {steps, guidance, guidance_end}, "lineart_width"}.
+    "few_steps": {lora, steps} or {}, "defaults": {steps, guidance, guidance_end, schedule
+    where it is not the model's own}, "lineart_width"}.
     Raises EngineError with a sentence.
     """
     info = read_info(Path(checkpoint_dir))

@@ -44,7 +44,8 @@ def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0)
 
     "dpm" is DPM-Solver++ of second order, multistep (Lu et al. 2022, arXiv 2211.01095): it solves
     the same equation as DDIM, with any checkpoint, and needs half the steps or fewer. "lcm" is for
-    models distilled to a few steps (Luo et al. 2023, arXiv 2310.04378); with others it gives mush.
+    models distilled to a few steps (Luo et al. 2023, arXiv 2310.04378); others give mush with it,
+    unless their pictures are as plain as blockout-mini's, whose faults fresh noise covers up.
     The noise that the model was trained with, and what it predicts, stay as they are.
     ``shared_noise`` is the side of the squares whose means all frames share in noise that the
     schedule adds (see ``with_shared_means``).

@@ -32,9 +32,9 @@ ROWS = {
         "--guide render --keyframes 1",
         "--guide render --keyframes 1,48",
     ],
-    "animatediff": ["--strength 0", f"--quality draft {KEYED}"],
+    "animatediff": ["--strength 0", KEYED, f"--quality draft {KEYED}", f"--guidance 2 {KEYED}"],
     "gen1": [
-        *(f"--temporal {weight} {KEYED}" for weight in (0, 1, 1.5)),
+        *(f"--temporal {weight} --guidance 2 {KEYED}" for weight in (0, 1, 1.5)),
         *(f"--blur {level} {KEYED}" for level in (2, 4)),
     ],
     "make_your_video": ["--keyframes all", "--keyframes all --causal 8"],

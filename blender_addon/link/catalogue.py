@@ -36,7 +36,8 @@ class Checkpoint:
     its clip, ``guides`` the guides it has an encoder for and ``encoders`` the kinds of each, usual
     one first (see the request's schema), ``lineart_width`` the width in pixels of the lines it was
     trained on; ``image_prompt`` says whether it takes reference pictures, ``few_steps`` is what it
-    has for few steps; after a share of ``guidance_end`` of the steps it needs no guidance.
+    has for few steps; after a share of ``guidance_end`` of the steps it needs no guidance, and
+    ``schedule`` is the noise schedule (of the request's sampling) where it is not the model's own.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Checkpoint:
     image_prompt: bool = False
     few_steps: FewSteps | None = None
     guidance_end: float = 1.0
+    schedule: str | None = None
 
 
 def find_checkpoint(model: str, folders: list[Path]) -> Checkpoint:
@@ -103,6 +105,7 @@ def _read_card(folder: Path) -> Checkpoint:
             steps=int(defaults["steps"]),
             guidance=float(defaults["guidance"]),
             guidance_end=float(defaults.get("guidance_end", 1.0)),
+            schedule=defaults.get("schedule"),
             lineart_width=float(card["lineart_width"]),
             encoders=encoders,
             image_prompt=_takes_pictures(folder, card),

@@ -86,7 +86,9 @@ class GenerateSettings:
             guidance=self.guidance,
             schedule=self.passes.schedule,
             guidance_end=self.guidance_end,
-            guided=needs_guidance(self.negative_prompt, self.steering.temporal),
+            guided=needs_guidance(
+                self.negative_prompt, self.steering.temporal, self.steering.guess
+            ),
         )
 
     def steered(self, level: Level) -> Steering:

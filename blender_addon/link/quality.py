@@ -11,8 +11,8 @@ from .catalogue import PRESETS, Checkpoint
 @dataclass(frozen=True)
 class Quality:
     """A quality level: factors on the steps and on the guidance that the model's card names, and a
-    noise schedule (of the request's sampling) where it is not to be the model's own. A model whose
-    card has weights for few steps at this level uses these in place of all three.
+    noise schedule (of the request's sampling) where the card names none. A model whose card has
+    weights for few steps at this level uses these in place of all three.
     """
 
     id: str
@@ -39,9 +39,9 @@ class Level:
 STANDARD = Quality("standard", "Standard", "", 1.0, 1.0)
 
 
-def needs_guidance(negative_prompt: str, temporal: float) -> bool:
+def needs_guidance(negative_prompt: str, temporal: float, guess: bool = False) -> bool:
     """Whether a request does what it asks for with guidance only."""
-    return bool(negative_prompt.strip()) or temporal != 1.0
+    return bool(negative_prompt.strip()) or temporal != 1.0 or guess
 
 
 def level_for(
@@ -73,7 +73,7 @@ def level_for(
     return Level(
         usual if steps is None else steps,
         guidance,
-        schedule or quality.schedule,
+        schedule or checkpoint.schedule or quality.schedule,
         # Without guidance there is nothing to end.
         guidance_end=end if guidance > 1 else 1.0,
     )

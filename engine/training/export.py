@@ -42,13 +42,15 @@ def describe(
     guidance: float = 3.0,
     licence: str = "CC0-1.0",
     guidance_end: float = 1.0,
+    schedule: str | None = None,
 ) -> dict[str, Any]:
     """The content of animatic.json, but for the guides."""
+    defaults = {"steps": steps, "guidance": guidance, "guidance_end": guidance_end}
     return {
         "schema": 1,
         "name": name,
         "native": {"width": width, "height": height, "frames": frames, "fps": fps},
-        "defaults": {"steps": steps, "guidance": guidance, "guidance_end": guidance_end},
+        "defaults": defaults | ({"schedule": schedule} if schedule else {}),
         "lineart_width": lineart_width,
         "licence": licence,
     }

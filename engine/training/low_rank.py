@@ -70,13 +70,24 @@ def without_lora(model: UNetMotionModel) -> Iterator[None]:
         model.enable_adapters()
 
 
-def write_lora(model: UNetMotionModel, layers: nn.Module, averaged: nn.Module, path: Path) -> None:
+def write_lora(
+    model: UNetMotionModel,
+    layers: nn.Module,
+    averaged: nn.Module,
+    path: Path,
+    scale: float = 1.0,
+) -> None:
     """Write the averaged layers as ``AnimateDiffPipeline.load_lora_weights`` reads them, in half
-    precision."""
+    precision, ``scale`` times as strong as they were trained.
+    """
     with averaged_weights({"layers": layers}, {"layers": averaged}):
         state: Mapping[str, Any] = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
         StableDiffusionLoraLoaderMixin.save_lora_weights(
             path.parent,
-            unet_lora_layers={name: value.half().cpu() for name, value in state.items()},
+            # Of each pair only the half that leads back into the model.
+            unet_lora_layers={
+                name: (value * (scale if ".up." in name or "lora_B" in name else 1)).half().cpu()
+                for name, value in state.items()
+            },
             weight_name=path.name,
         )

@@ -226,7 +226,9 @@ def stage_few_steps(run: Run) -> None:
     _save_memory(run, "few-steps", model)
     with torch.no_grad():
         empty = frozen.text([""])
-    for_steps, guidance = (entry(run.recipe, "few-steps", n) for n in ("for_steps", "guidance"))
+    for_steps, guidance, scale = (
+        entry(run.recipe, "few-steps", name) for name in ("for_steps", "guidance", "scale")
+    )
     steps = next(iter(for_steps.values()))
     trained = train_on_clips(
         "few_steps", {"layers": layers}, model, encoders, random_keyframes,
@@ -237,7 +239,7 @@ def stage_few_steps(run: Run) -> None:
         ),
     )  # fmt: skip
     if together.leads():
-        write_lora(model, layers, trained["layers"], run.folder / "parts" / FEW_STEPS)
+        write_lora(model, layers, trained["layers"], run.folder / "parts" / FEW_STEPS, scale)
 
 
 def _trained_guides(run: Run, stage: str) -> dict[str, float]:

@@ -19,6 +19,7 @@ from animatic.engine.training.architecture import (  # noqa: E402
 )
 from animatic.engine.training.clips import motion_model  # noqa: E402
 from animatic.engine.training.few_steps import Consistency  # noqa: E402
+from animatic.engine.training.low_rank import add_lora, whole_model, write_lora  # noqa: E402
 from animatic.engine.training.run import Run, names_move  # noqa: E402
 from animatic.engine.training.train import STAGES  # noqa: E402
 from diffusers import (  # noqa: E402
@@ -28,6 +29,7 @@ from diffusers import (  # noqa: E402
     UNet2DConditionModel,
     UNetMotionModel,
 )
+from safetensors.torch import load_file  # noqa: E402
 
 
 def test_motion_lora_loads_and_obeys_its_scale(clip_folder, tmp_path, small_recipe):
@@ -82,7 +84,8 @@ def test_few_steps_lora_leaves_the_teacher_and_comes_into_the_checkpoint(
     made = tmp_path / "made"
     run.export(made)
     card = json.loads((made / "animatic.json").read_text())
-    assert card["few_steps"] == {"lora": "few-steps", "steps": {"draft": 4, "standard": 8}}
+    assert card["few_steps"]["lora"] == "few-steps"
+    assert card["few_steps"]["steps"] == {"draft": 4, "standard": 8, "final": 12}
     assert not (base / "loras").exists()
 
     path = made / "loras" / "few-steps.safetensors"
@@ -112,3 +115,20 @@ def test_a_consistent_student_says_a_clip_without_noise_as_it_is():
         clip, torch.full((2,), 999), text, None
     )
     assert not torch.allclose(noisy, clip, atol=0.05)
+
+
+def test_a_lora_may_be_written_half_as_strong(tmp_path):
+    size = SIZES["tiny"]
+    unet = build_unet(size)
+    model = motion_model(unet, build_motion_adapter(unet, size.heads))
+    layers = add_lora(model, whole_model(model), 2, 0)
+    for parameter in layers.parameters():
+        torch.nn.init.normal_(parameter)
+    changes = []
+    for scale in (1.0, 0.5):
+        path = tmp_path / f"{scale}.safetensors"
+        write_lora(model, layers, layers, path, scale)
+        changes.append(load_file(path))
+    for name, whole in changes[0].items():
+        led_back = "lora_B" in name or ".up." in name
+        assert torch.allclose(changes[1][name], whole * (0.5 if led_back else 1), atol=1e-3)

@@ -41,6 +41,7 @@ def test_weights_for_few_steps_are_used_where_the_card_says_so_and_nothing_needs
     assert level_for(draft, quick, steps=6).steps == 6
     assert level_for(draft, quick, guided=needs_guidance("fog", 1.0)) == Level(8, 3.0, "dpm")
     assert level_for(draft, quick, guided=needs_guidance("", 1.5)) == Level(8, 3.0, "dpm")
+    assert level_for(draft, quick, guided=needs_guidance("", 1.0, guess=True)).guidance == 3.0
     assert level_for(draft, quick, guidance=2.0) == Level(8, 2.0, "dpm")
     assert level_for(draft, quick, schedule="lcm") == Level(8, 3.0, "lcm")
     assert level_for(draft, quick, guidance_end=0.5) == Level(8, 3.0, "dpm", guidance_end=0.5)
@@ -50,6 +51,10 @@ def test_weights_for_few_steps_are_used_where_the_card_says_so_and_nothing_needs
     assert level_for(standard, better) == Level(8, 1.0, "lcm", (("few-steps", 1.0),))
     assert level_for(standard, better, guided=True) == Level(20, 3.0, None)
     assert level_for(read_qualities()["final"], better) == Level(40, 3.0, None)
+    named = replace(better, schedule="lcm")
+    assert level_for(draft, named, guided=True) == Level(8, 3.0, "lcm")
+    assert level_for(standard, named, guidance=2.0) == Level(20, 2.0, "lcm")
+    assert level_for(standard, named, schedule="dpm") == Level(20, 3.0, "dpm")
     settled = replace(quick, guidance_end=0.4)
     assert level_for(standard, settled).guidance_end == 0.4
     assert level_for(standard, settled, guidance_end=0.7).guidance_end == 0.7
