@@ -1,17 +1,43 @@
 """The settings that the Expert panel folds away: a part of those of a shot."""
 
+from collections.abc import Callable
+from typing import Any
+
 import bpy
 
+from ..errors import AnimaticError
+from ..link.quality import level_for
 from ..shot.long_clip import MAX_AT_ONCE, MAX_FRAMES
+from .asked import find_model
+from .presets import QUALITIES
 
 # No postponed annotations here: Blender reads them as the properties themselves.
+
+
+def _begin_as_usual(name: str) -> Callable[[Any, bpy.types.Context], None]:
+    """A number that is said by hand for the first time begins at what the model takes without."""
+
+    def begin(settings: Any, _context: bpy.types.Context) -> None:
+        if not getattr(settings, f"use_{name}") or settings.is_property_set(name):
+            return
+        try:
+            model = find_model(settings.model)
+        except AnimaticError:
+            return  # Generate says what is wrong
+        steps = level_for(QUALITIES[settings.quality], model).steps
+        usual = {"steps": steps, "guidance": model.guidance, "guidance_end": model.guidance_end}
+        setattr(settings, name, usual[name])
+
+    return begin
 
 
 class ExpertSettings:
     """Numbers in place of what the quality, the model and the shot say."""
 
     use_steps: bpy.props.BoolProperty(
-        name="Steps", description="Set the number of steps by hand in place of the quality's"
+        name="Steps",
+        description="Set the number of steps by hand in place of the quality's",
+        update=_begin_as_usual("steps"),
     )
     steps: bpy.props.IntProperty(
         name="Steps",
@@ -22,7 +48,9 @@ class ExpertSettings:
         soft_max=60,
     )
     use_guidance: bpy.props.BoolProperty(
-        name="Guidance", description="Set the guidance by hand in place of the model's"
+        name="Guidance",
+        description="Set the guidance by hand in place of the model's",
+        update=_begin_as_usual("guidance"),
     )
     guidance: bpy.props.FloatProperty(
         name="Guidance",
@@ -39,6 +67,7 @@ class ExpertSettings:
     use_guidance_end: bpy.props.BoolProperty(
         name="Guided For",
         description="Set by hand for how long the guidance acts, in place of the model's",
+        update=_begin_as_usual("guidance_end"),
     )
     guidance_end: bpy.props.FloatProperty(
         name="Guided For",

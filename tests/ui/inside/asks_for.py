@@ -50,9 +50,15 @@ with harness.extension():
     settings.lines_of = scene.collection.children[0] if scene.collection.children else None
     settings.blur, settings.temporal, settings.guide_end = 2, 1.5, 0.75
     settings.guide_start, settings.thickness = 0.125, 2.0
-    settings.use_guidance_end, settings.guidance_end = True, 0.25
+    # what is said by hand begins at the model's own
+    settings.use_steps = settings.use_guidance = settings.use_guidance_end = True
+    mini = (settings.steps, settings.guidance, settings.guidance_end)
+    assert mini == (8, 2.0, 0.5), mini
+    settings.guidance_end = 0.25
+    settings.use_guidance_end, settings.use_steps, settings.use_guidance = False, False, False
+    settings.use_guidance_end = True
     settings.use_context, settings.context_length, settings.context_overlap = True, 8, 20
-    settings.free_noise, settings.use_schedule, settings.schedule = True, True, "lcm"
+    settings.free_noise, settings.use_schedule, settings.schedule = True, True, "dpm"
     settings.in_between, settings.loop = True, True
     settings.use_upscale, settings.upscale = True, 2.0
     settings.reference = "//a.jpg"
@@ -69,7 +75,7 @@ with harness.extension():
     assert full.long_clip.loop
     assert full.long_clip.context == (8, 7, "uniform")  # neighbours share less than a window
     assert (full.passes.schedule, full.long_clip.free_noise, full.line_thickness) == (
-        "lcm", True, 2.0,
+        "dpm", True, 2.0,
     )  # fmt: skip
     assert asked.shot_timing(scene, asked.current_shot(scene)).frames == 8  # the shot's own length
     scene.frame_end = 240
@@ -120,7 +126,7 @@ with harness.extension():
     assert (settings.blur, settings.temporal, settings.guide_end) == (2, 1.5, 0.75)
     assert (settings.in_between, settings.loop, settings.use_upscale) == (True, True, True)
     assert (settings.upscale, settings.reference_scale) == (2.0, 0.25)
-    assert (settings.guide_start, settings.use_schedule, settings.schedule) == (0.125, True, "lcm")
+    assert (settings.guide_start, settings.use_schedule, settings.schedule) == (0.125, True, "dpm")
     assert (settings.use_context, settings.context_length, settings.context_overlap) == (True, 8, 7)
     assert (settings.free_noise, settings.encoder) == (True, "usual")
     assert (settings.use_near, settings.near, settings.use_far) == (True, 3.0, False)

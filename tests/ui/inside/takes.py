@@ -15,11 +15,15 @@ with harness.extension() as session:
     index = harness.module("ui.take_index")
 
     def write_run(number: int, seeds: list[int], **asked: object) -> None:
-        schedule = harness.module("ui.presets").QUALITIES["draft"].schedule
-        sampling = {} if schedule is None else {"schedule": schedule}
+        draft = harness.module("ui.presets").QUALITIES["draft"]
+        mini = harness.module("ui.asked").find_model("blockout-mini")
+        # With words to avoid, as these runs have them.
+        level = harness.module("link.quality").level_for(draft, mini, guided=True)
+        usual = {"steps": level.steps, "guidance": level.guidance, "prompt": f"run {number}"}
         written_runs.write_run(
-            f"shot_{number:03}", seeds, SHOT, sampling=sampling, prompt=f"run {number}", **asked
-        )
+            f"shot_{number:03}", seeds, SHOT, sampling={"schedule": level.schedule},
+            **(usual | asked),
+        )  # fmt: skip
 
     def rows() -> list[tuple[str, str, bool]]:
         return [(row.name, row.seed, row.shown) for row in lists.takes]
