@@ -87,7 +87,10 @@ class GenerateSettings:
             schedule=self.passes.schedule,
             guidance_end=self.guidance_end,
             guided=needs_guidance(
-                self.negative_prompt, self.steering.temporal, self.steering.guess
+                self.negative_prompt,
+                self.steering.temporal,
+                self.steering.guess,
+                self.pictures.reference is not None,
             ),
         )
 

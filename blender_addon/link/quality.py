@@ -39,9 +39,13 @@ class Level:
 STANDARD = Quality("standard", "Standard", "", 1.0, 1.0)
 
 
-def needs_guidance(negative_prompt: str, temporal: float, guess: bool = False) -> bool:
-    """Whether a request does what it asks for with guidance only."""
-    return bool(negative_prompt.strip()) or temporal != 1.0 or guess
+def needs_guidance(
+    negative_prompt: str, temporal: float, guess: bool = False, reference: bool = False
+) -> bool:
+    """Whether a request does what it asks for with guidance only, or, as with a ``reference``
+    picture, does much less of it without.
+    """
+    return bool(negative_prompt.strip()) or temporal != 1.0 or guess or reference
 
 
 def level_for(

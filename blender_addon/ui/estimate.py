@@ -199,7 +199,7 @@ def _work(asked: bpy.types.PropertyGroup, checkpoint: Checkpoint, frames: int) -
 
 def _guided(asked: bpy.types.PropertyGroup) -> bool:
     _, negative_prompt = with_look(asked.look, "", asked.negative_prompt)
-    return needs_guidance(negative_prompt, asked.temporal)
+    return needs_guidance(negative_prompt, asked.temporal, reference=bool(asked.reference))
 
 
 def _engine_of(host: Host) -> str:

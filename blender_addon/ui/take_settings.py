@@ -126,7 +126,9 @@ def _level(request: dict, checkpoint: Checkpoint) -> _Fitting:
     """The quality level for a request, of the same steps where there is one."""
     sampling, asked = request["sampling"], {lora["name"] for lora in request["loras"]}
     guess = any(control.get("guess") for control in request["controls"])
-    guided = needs_guidance(request["negative_prompt"], sampling.get("temporal", 1.0), guess)
+    guided = needs_guidance(
+        request["negative_prompt"], sampling.get("temporal", 1.0), guess, "image_prompt" in request
+    )
     fitting = []
     for by_hand in (False, True):
         guidance = sampling["guidance"] if by_hand else None

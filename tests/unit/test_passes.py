@@ -42,6 +42,8 @@ def test_weights_for_few_steps_are_used_where_the_card_says_so_and_nothing_needs
     assert level_for(draft, quick, guided=needs_guidance("fog", 1.0)) == Level(8, 3.0, "dpm")
     assert level_for(draft, quick, guided=needs_guidance("", 1.5)) == Level(8, 3.0, "dpm")
     assert level_for(draft, quick, guided=needs_guidance("", 1.0, guess=True)).guidance == 3.0
+    assert needs_guidance("", 1.0, reference=True)
+    assert not needs_guidance(" ", 1.0)
     assert level_for(draft, quick, guidance=2.0) == Level(8, 2.0, "dpm")
     assert level_for(draft, quick, schedule="lcm") == Level(8, 3.0, "lcm")
     assert level_for(draft, quick, guidance_end=0.5) == Level(8, 3.0, "dpm", guidance_end=0.5)
