@@ -85,8 +85,9 @@ def train_estimator(
     rng = random.Random(config.seed)
 
     def batch(shard: dict[str, Tensor], picks: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        colour = shard["colour"][picks].float() / 255
-        return colour, shard["depth"][picks].float() / 255, shard["borders"][picks]
+        rows = torch.tensor(picks, device=device)
+        colour = shard["colour"][rows].float() / 255
+        return colour, shard["depth"][rows].float() / 255, shard["borders"][rows]
 
     @torch.no_grad()
     def softened(pictures: Tensor) -> Tensor:
