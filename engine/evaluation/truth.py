@@ -13,14 +13,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..training.arrangements import COLOURS, HELD_OUT_PAIRS
 from ..training.captions import SHAPE_NAMES
 from ..training.flow import optical_flow
 from ..training.guides import render
 from ..training.raycast import Scene, camera_rays, shade, trace
-from ..training.scenes import COLOURS, HELD_OUT_PAIRS, Blockouts, make_blockouts
+from ..training.scenes import Blockouts, make_blockouts
 
 # Scenes that no training stage draws: the generator's other seeds are elsewhere.
 HELD_OUT_SEED, BLENDER_SEED = 2_000_000, 2_000_001
+# Streets and rooms are looked at in pictures: most of what is in them is walls, and of one colour.
+PLACES = {"city": 0.15}
 # Colours are looked at in every so many frames; in between they hardly change.
 COLOUR_STRIDE = 5
 
@@ -63,7 +66,7 @@ class KnownClip:
 
 def held_out_blockouts(count: int, frames: int, seed: int = HELD_OUT_SEED) -> Blockouts:
     """The first ``count`` scenes of a seed; a longer set begins with the shorter one."""
-    return make_blockouts(seed, count, torch.linspace(0, 1, frames), held_out=True)
+    return make_blockouts(seed, count, torch.linspace(0, 1, frames), PLACES, held_out=True)
 
 
 def ray_cast_clips(count: int, frames: int, side: int, lineart_width: float) -> list[KnownClip]:

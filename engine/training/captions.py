@@ -63,25 +63,41 @@ LIGHT_NAMES = tuple(LIGHTS)
 MOVE_NAMES = tuple(MOVES)
 
 _NUMBERS = ("no", "a", "two", "three", "four", "five", "six", "seven", "eight")
-_CITIES = ("a city of {}", "a small town of {}", "rows of {}", "a street of {}")
-_CITY_NOUNS = ("blocks", "buildings", "towers", "boxes")
+# How a place is said, and what it is built of: boxes, all of them.
+_PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "city": (
+        ("a city of {}", "a small town of {}", "rows of {}", "a street of {}"),
+        ("blocks", "buildings", "towers", "boxes"),
+    ),
+    "street": (
+        ("a street of {}", "a street of {}", "a road between {}"),
+        ("buildings", "houses", "blocks", "towers"),
+    ),
+    "room": (("a room with {}", "a room of {}", "an interior with {}", "{}"), ("walls",)),
+}
 _OPENINGS = ("", "", "", "a blockout of ", "a simple scene of ", "a 3d render of ")
 _SPEEDS = ("", "", "slow ", "smooth ")
-_PLURALS = {"box": "boxes"}
+_PLURALS = {"box": "boxes", "person": "people", "man": "men"}
+FIGURE_PARTS = 6  # legs, trunk, head and arms, each a solid
+_FIGURES = ("figure", "person", "man")
+_NOUNS = SHAPES | {"figure": _FIGURES}
 
 
 @dataclass(frozen=True)
 class SceneWords:
     """What a caption may name; every string is a key of the tables above.
 
-    ``things`` lists (colour, shape) per object. ``moving`` is an index into it, or None.
+    ``things`` lists (colour, shape) per object; the first ``walls`` make up the ``place``, one of
+    "objects" (no walls), "city", "street" and "room"; of "figures" they are the people, so many
+    parts each. ``moving`` is an index into it, or None.
     """
 
     things: tuple[tuple[str, str], ...]
     ground: str
     light: str
     move: str | None
-    city: bool = False
+    place: str = "objects"
+    walls: int = 0
     moving: int | None = None
 
 
@@ -93,7 +109,8 @@ def plural(noun: str) -> str:
 _COLOUR_OF = {word: colour for colour, words in COLOURS.items() for word in words}
 _SHAPE_OF = {noun: shape for shape, nouns in SHAPES.items() for noun in nouns}
 _SHAPE_OF |= {plural(noun): shape for noun, shape in _SHAPE_OF.items()}
-_SHAPE_OF |= dict.fromkeys(_CITY_NOUNS, "box")
+_SHAPE_OF |= {noun: "box" for figure in _FIGURES for noun in (figure, plural(figure))}
+_SHAPE_OF |= {noun: "box" for _, nouns in _PLACES.values() for noun in nouns}
 _MENTION = re.compile(rf"\b({'|'.join(_COLOUR_OF)}) ({'|'.join(_SHAPE_OF)})\b")
 
 
@@ -105,21 +122,26 @@ def _listed(parts: Sequence[str]) -> str:
 
 def _things(words: SceneWords, rng: random.Random) -> str:
     counts: dict[tuple[str, str], int] = {}
-    for thing in words.things:
+    if words.place == "figures":
+        for colour, _ in words.things[: words.walls : FIGURE_PARTS]:
+            counts[colour, "figure"] = counts.get((colour, "figure"), 0) + 1
+    for thing in words.things[words.walls :]:
         counts[thing] = counts.get(thing, 0) + 1
-    if words.city:
-        colours = list(dict.fromkeys(colour for colour, _ in counts))
+    place = []
+    if words.place in _PLACES:
+        sayings, nouns = _PLACES[words.place]
+        colours = list(dict.fromkeys(colour for colour, _ in words.things[: words.walls]))
         named = " and ".join(rng.choice(COLOURS[colour]) for colour in colours)
-        return rng.choice(_CITIES).format(f"{named} {rng.choice(_CITY_NOUNS)}")
+        place = [rng.choice(sayings).format(f"{named} {rng.choice(nouns)}")]
     parts = []
     for (colour, shape), count in counts.items():
-        colour_word, noun = rng.choice(COLOURS[colour]), rng.choice(SHAPES[shape])
+        colour_word, noun = rng.choice(COLOURS[colour]), rng.choice(_NOUNS[shape])
         if count == 1:
             parts.append(f"{'an' if colour_word[0] in 'aeiou' else 'a'} {colour_word} {noun}")
         else:
             parts.append(f"{_NUMBERS[count]} {colour_word} {plural(noun)}")
     rng.shuffle(parts)
-    return _listed(parts)
+    return _listed(place + parts)
 
 
 def mentions(text: str) -> list[tuple[str, str, int, int]]:
@@ -142,9 +164,10 @@ def caption(words: SceneWords, rng: random.Random) -> str:
         text = f"{light}, {text} {ground}"
     else:
         text = f"{text} {ground}{', ' if rng.random() < 0.3 else ' '}{light}"
-    if words.moving is not None and not words.city:
+    if words.moving is not None:
         colour, shape = words.things[words.moving]
-        text += f", the {colour} {SHAPES[shape][0]} moves"
+        noun = "figure" if words.moving < words.walls else SHAPES[shape][0]
+        text += f", the {colour} {noun} moves"
     if words.move is not None and rng.random() < 0.9:
         text += f", {rng.choice(_SPEEDS)}{rng.choice(MOVES[words.move])}"
     return text
@@ -155,13 +178,20 @@ def random_words(rng: random.Random) -> SceneWords:
     things = tuple(
         (rng.choice(COLOUR_NAMES), rng.choice(SHAPE_NAMES)) for _ in range(rng.randint(1, 5))
     )
+    place = rng.choice(("objects", "objects", "figures", *_PLACES))
+    walls = 0
+    if place != "objects":
+        walls = FIGURE_PARTS if place == "figures" else 4
+        colours = rng.sample(COLOUR_NAMES, 1 if place == "figures" else 2)
+        things = tuple((rng.choice(colours), "box") for _ in range(walls)) + things[:3]
     return SceneWords(
         things=things,
         ground=rng.choice(GROUND_NAMES),
         light=rng.choice(LIGHT_NAMES),
         move=rng.choice(MOVE_NAMES),
-        city=rng.random() < 0.2,
-        moving=0 if rng.random() < 0.2 else None,
+        place=place,
+        walls=walls,
+        moving=walls if walls < len(things) and rng.random() < 0.2 else None,
     )
 
 

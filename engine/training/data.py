@@ -7,7 +7,7 @@ it.
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -49,14 +49,18 @@ def write_shard(
     frames: int,
     side: int,
     lineart_width: float,
+    places: Mapping[str, float],
     device: torch.device,
 ) -> None:
-    """Render clips number*clips .. (number+1)*clips-1 of the data set; nothing if it is there."""
+    """Render clips number*clips .. (number+1)*clips-1 of the data set; nothing if it is there.
+
+    ``places``: see ``make_blockouts``.
+    """
     path = folder / f"{number:05d}.pt"
     if path.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    blockouts = make_blockouts(number, clips, _times(clips, frames, number))
+    blockouts = make_blockouts(number, clips, _times(clips, frames, number), places)
     scenes = blockouts.scene.to(device)
     chunk = max(1, _CHUNK[device.type] // frames)
     parts = [

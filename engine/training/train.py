@@ -54,9 +54,10 @@ def render_data(run: Run) -> None:
         return
     end = time.monotonic() + 60 * run.minutes if run.minutes else float("inf")
     side, width, frames = run.size.native, run.size.lineart_width, run.size.frames
+    places = entry(run.recipe, "data", "places")
 
     def shard(folder: Path, number: int, clips: int, frames: int) -> None:
-        write_shard(folder, number, clips, frames, side, width, run.device)
+        write_shard(folder, number, clips, frames, side, width, places, run.device)
 
     if together.leads():
         shard(run.folder / "held_out" / "stills", HELD_OUT_STILLS, 64, 1)

@@ -1,8 +1,8 @@
 """Blender's guides of a scene are those of the ray caster, on which the models are trained.
 
 The same blockouts (all five solids, solids that stand on others, that move, that pass through each
-other, and a city; zooms, pans, fog) are made by both: by the engine's Python, and by background
-Blenders as the command line starts them.
+other, a city, a street, a room and people; zooms, pans, fog) are made by both: by the engine's
+Python, and by background Blenders as the command line starts them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,23 @@ from animatic.blender_addon.shot.png import read_png
 
 from .conftest import ENGINE_PYTHON
 
-SIDE, FRAMES, CLIPS = 128, 2, 5
+SIDE, FRAMES = 128, 2
+AMID_WALLS = ("0005", "0006")  # the street and the room
 
 RAY_CAST = """
 import json, sys, numpy, torch
 from animatic.engine.training.description import describe
 from animatic.engine.training.guides import render
-from animatic.engine.training.scenes import make_blockouts
+from animatic.engine.training.scenes import Blockouts, Scene, make_blockouts
 torch.set_num_threads(2)
-folder, side, frames, clips = sys.argv[1], *map(int, sys.argv[2:])
-blockouts = make_blockouts(0, clips, torch.linspace(0, 1, frames))
-scene = blockouts.scene
-# In the last clip a cylinder is pushed into a sphere: where they meet, neither has an edge.
+folder, side, frames = sys.argv[1], *map(int, sys.argv[2:])
+times = torch.linspace(0, 1, frames)
+kinds = [make_blockouts(0, 5, times, {"city": 0.15})]
+kinds += [make_blockouts(1, 1, times, {place: 1.0}) for place in ("street", "room", "figures")]
+scene = Scene(**{n: torch.cat([vars(k.scene)[n] for k in kinds]) for n in vars(kinds[0].scene)})
+words, captions = (sum((vars(k)[n] for k in kinds), []) for n in ("words", "captions"))
+blockouts = Blockouts(scene, words, captions)
+# In clip 4 a cylinder is pushed into a sphere: where they meet, neither has an edge.
 scene.centre[4, :, 1, 0] = scene.centre[4, :, 0, 0]
 scene.centre[4, :, 1, 1] = scene.centre[4, :, 0, 1] - 0.6 * scene.half[4, 0, 1]
 with open(f"{folder}/blockouts.json", "w") as file:
@@ -50,7 +55,7 @@ def background(**task: object) -> dict:
 def blockouts(tmp_path_factory):
     """The ray caster's pictures by name, and one .blend per clip."""
     folder = tmp_path_factory.mktemp("blockouts")
-    numbers = map(str, (SIDE, FRAMES, CLIPS))
+    numbers = map(str, (SIDE, FRAMES))
     command = [str(ENGINE_PYTHON), "-c", RAY_CAST, str(folder), *numbers]
     subprocess.run(command, check=True, capture_output=True)
     description = str(folder / "blockouts.json")
@@ -109,6 +114,10 @@ def test_lines_are_freestyles(blockouts):
     true, blends = blockouts
     for blend, pictures in zip(blends, true["lineart"], strict=True):
         for ours, theirs in zip(pictures, rendered(blend, "lineart"), strict=True):
+            if blend.stem in AMID_WALLS:
+                # Freestyle also draws the horizon, across walls that go on behind the camera.
+                assert thickened(theirs > 127, 1)[ours > 127].mean() > 0.97, blend.name
+                continue
             assert f1(ours, theirs, 1) > 0.97, blend.name
             # As wide, and antialiased as much.
             assert ours.mean() == pytest.approx(theirs.mean(), rel=0.05), blend.name

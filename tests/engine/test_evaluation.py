@@ -138,7 +138,9 @@ def test_colours_that_no_caption_allows_are_wrong_wherever_the_sun_stands(known)
 
 
 def test_only_colours_of_one_shape_may_change_places(known):
-    clip, scene, words = next(k for k in known if k[2].city and len(set(k[2].things)) == 2)
+    clip, scene, words = next(
+        k for k in known if k[2].place == "city" and len(set(k[2].things)) == 2
+    )
     first, second = dict.fromkeys(colour for colour, _ in words.things)
     swapped = [second if colour == first else first for colour, _ in words.things]
     right, seen = right_and_seen(repainted(scene, words, swapped), clip).tolist()

@@ -34,7 +34,7 @@ def small_recipe(small: dict[str, Any]) -> Callable[[int | None], Recipe]:
 
     def make(steps: int | None) -> Recipe:
         recipe = read_recipe("blockout-mini")
-        recipe |= {"model": small, "data": {"stills": 0, "clips": 1}}
+        recipe |= {"model": small, "data": {"stills": 0, "clips": 1, "places": {}}}
         for stage in (
             "vae",
             "image",

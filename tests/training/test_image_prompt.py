@@ -23,7 +23,7 @@ def test_a_trained_adapter_is_the_engines(tmp_path, small_recipe):
     base = tmp_path / "base"
     build_untrained(base, tiny=True)
     recipe = small_recipe(4)
-    recipe["data"] = {"stills": 1, "clips": 0}
+    recipe["data"] = {"stills": 1, "clips": 0, "places": {"figures": 0.5}}
     recipe["image-encoder"] = {"side": 32, "width": 32, "layers": 2}
     run = Run(tmp_path / "run", recipe, base=base)
     for stage in ("data", "encode", "image-prompt"):

@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from animatic.engine.training import captions  # noqa: E402
-from animatic.engine.training.guides import draw_lines, encode_depth, find_lines  # noqa: E402
+from animatic.engine.training.arrangements import HELD_OUT_PAIRS  # noqa: E402
+from animatic.engine.training.guides import draw_lines, encode_depth, find_lines, render  # noqa: E402
 from animatic.engine.training.raycast import (  # noqa: E402
     BOX,
     CONE,
@@ -22,7 +23,7 @@ from animatic.engine.training.raycast import (  # noqa: E402
     shade,
     trace,
 )
-from animatic.engine.training.scenes import HELD_OUT_PAIRS, make_blockouts  # noqa: E402
+from animatic.engine.training.scenes import make_blockouts  # noqa: E402
 
 SIDE = 33  # odd, so that one pixel lies on the axis
 
@@ -138,12 +139,30 @@ def test_the_seed_names_the_data():
 
 def test_held_out_pairs_are_in_no_training_scene():
     def pairs(held_out: bool) -> list[set]:
-        made = make_blockouts(1, 60, torch.zeros(1), city=0, held_out=held_out)
+        made = make_blockouts(1, 60, torch.zeros(1), places={}, held_out=held_out)
         return [set(words.things) for words in made.words]
 
     unseen = {(colour, captions.SHAPE_NAMES[kind]) for colour, kind in HELD_OUT_PAIRS}
     assert not any(things & unseen for things in pairs(False))
     assert all(things & unseen for things in pairs(True))
+
+
+@pytest.mark.parametrize("place", ["street", "room"])
+def test_a_camera_inside_a_place_stays_inside(place):
+    """Walls are on both sides of it and none of them around it, wherever its move takes it."""
+    made = make_blockouts(3, 60, torch.linspace(0, 1, 5), {place: 1.0})
+    scene = made.scene
+    eye = scene.camera[:, :, None] - scene.centre
+    # A camera in a solid would see through it, and Blender's would not.
+    local = torch.einsum("bfni,bnij->bfnj", eye, scene.rotation).abs() / scene.half[:, None]
+    inside = (local < 1).all(dim=-1) & (scene.kind >= 0)[:, None]
+    walls = torch.tensor([words.walls for words in made.words])
+    is_wall = torch.arange(inside.shape[-1])[None] < walls[:, None]
+    assert not (inside & is_wall[:, None]).any()
+    assert all(words.place == place and words.walls for words in made.words)
+    seen = render(scene.select(slice(0, 20)), 32).ident
+    walled = ((seen > 0) & (seen <= walls[:20, None, None, None])).flatten(1).any(dim=-1)
+    assert walled.float().mean() > 0.9
 
 
 def test_captions_say_what_is_there():
