@@ -183,7 +183,7 @@ def random_words(rng: random.Random) -> SceneWords:
     if place != "objects":
         walls = FIGURE_PARTS if place == "figures" else 4
         colours = rng.sample(COLOUR_NAMES, 1 if place == "figures" else 2)
-        things = tuple((rng.choice(colours), "box") for _ in range(walls)) + things[:3]
+        things = tuple((rng.choice(colours), "box") for _ in range(walls)) + things[:2]
     return SceneWords(
         things=things,
         ground=rng.choice(GROUND_NAMES),
