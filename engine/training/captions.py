@@ -191,7 +191,7 @@ def random_words(rng: random.Random) -> SceneWords:
         move=rng.choice(MOVE_NAMES),
         place=place,
         walls=walls,
-        moving=walls if walls < len(things) and rng.random() < 0.2 else None,
+        moving=0 if place not in _PLACES and rng.random() < 0.2 else None,
     )
 
 
