@@ -11,6 +11,7 @@ import bpy
 from ..errors import AnimaticError
 from ..link.catalogue import Checkpoint, find_checkpoint
 from ..link.generate import GenerateSettings
+from ..link.quality import Level, level_for, needs_guidance
 from ..scene.shots import Shot, find_shots
 from ..shot.long_clip import LongClip
 from ..shot.own_pictures import OwnPictures
@@ -73,6 +74,25 @@ def current_target(scene: bpy.types.Scene) -> Target:
 def current_shot(scene: bpy.types.Scene) -> Shot:
     """The shot of ``current_target``."""
     return current_target(scene).shot
+
+
+def is_guided(settings: bpy.types.PropertyGroup) -> bool:
+    """Whether something that the artist asks for needs guidance."""
+    _, negative_prompt = with_look(settings.look, "", settings.negative_prompt)
+    return needs_guidance(negative_prompt, settings.temporal, reference=bool(settings.reference))
+
+
+def asked_level(settings: bpy.types.PropertyGroup, checkpoint: Checkpoint, but: str = "") -> Level:
+    """Steps, guidance and schedule that a run would take; ``but`` names a number by hand that does
+    not count."""
+    names = ("steps", "guidance", "schedule", "guidance_end")
+    by_hand = {
+        name: getattr(settings, name)
+        for name in names
+        if getattr(settings, f"use_{name}") and name != but
+    }
+    quality = QUALITIES[settings.quality]
+    return level_for(quality, checkpoint, **by_hand, guided=is_guided(settings))
 
 
 def find_model(model: str) -> Checkpoint:

@@ -14,15 +14,13 @@ from ..errors import AnimaticError
 from ..link.catalogue import Checkpoint, find_checkpoint
 from ..link.generate import Host
 from ..link.install_places import data_folder
-from ..link.quality import level_for, needs_guidance
 from ..link.remote import RemoteEngine, parse_address
 from ..shot.passes import USUAL_SHARE
 from ..shot.timing import plan_clip, scene_rate
-from .asked import current_shot, long_clip
+from .asked import asked_level, current_shot, is_guided, long_clip
 from .job import Job
 from .memory import LIBRARIES, free_memory, model_memory, sampling_memory
 from .preferences import AnimaticPreferences, model_folders, preferences
-from .presets import QUALITIES, with_look
 from .redraw import redraw
 from .remote_models import remote_models
 from .speeds import Speeds, Work, in_words, measured
@@ -100,7 +98,7 @@ def refresh(anew: bool = False) -> None:
         long_clip(asked),
         asked.schedule if asked.use_schedule else None,
         asked.upscale if asked.use_upscale else None,
-        *(asked.temporal, _guided(asked)),
+        *(asked.temporal, is_guided(asked)),
         *(chosen.engine_where, chosen.remote_address, remote_models.changes),
         *(shot, scene.render.fps, scene.render.fps_base),
         round(_free / 1e9, 1),
@@ -176,15 +174,7 @@ def _model_memory(folder: Path, guide: str, bytes_per_number: int) -> int:
 
 
 def _work(asked: bpy.types.PropertyGroup, checkpoint: Checkpoint, frames: int) -> Work:
-    level = level_for(
-        QUALITIES[asked.quality],
-        checkpoint,
-        steps=asked.steps if asked.use_steps else None,
-        guidance=asked.guidance if asked.use_guidance else None,
-        schedule=asked.schedule if asked.use_schedule else None,
-        guidance_end=asked.guidance_end if asked.use_guidance_end else None,
-        guided=_guided(asked),
-    )
+    level = asked_level(asked, checkpoint)
     larger = (asked.upscale, USUAL_SHARE) if asked.use_upscale else None
     return Work(
         level.steps,
@@ -195,11 +185,6 @@ def _work(asked: bpy.types.PropertyGroup, checkpoint: Checkpoint, frames: int) -
         larger,
         level.guidance_end,
     )
-
-
-def _guided(asked: bpy.types.PropertyGroup) -> bool:
-    _, negative_prompt = with_look(asked.look, "", asked.negative_prompt)
-    return needs_guidance(negative_prompt, asked.temporal, reference=bool(asked.reference))
 
 
 def _engine_of(host: Host) -> str:

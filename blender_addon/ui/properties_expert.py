@@ -6,10 +6,8 @@ from typing import Any
 import bpy
 
 from ..errors import AnimaticError
-from ..link.quality import level_for
 from ..shot.long_clip import MAX_AT_ONCE, MAX_FRAMES
-from .asked import find_model
-from .presets import QUALITIES
+from .asked import asked_level, find_model
 
 # No postponed annotations here: Blender reads them as the properties themselves.
 
@@ -24,7 +22,7 @@ def _begin_as_usual(name: str) -> Callable[[Any, bpy.types.Context], None]:
             model = find_model(settings.model)
         except AnimaticError:
             return  # Generate says what is wrong
-        steps = level_for(QUALITIES[settings.quality], model).steps
+        steps = asked_level(settings, model, but="steps").steps
         usual = {"steps": steps, "guidance": model.guidance, "guidance_end": model.guidance_end}
         setattr(settings, name, usual[name])
 

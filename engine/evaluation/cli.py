@@ -24,7 +24,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="FOLDER")
     add("--describe", type=Path, metavar="FILE", help="write the scenes for Blender, and stop")
-    add("--quick", action="store_true", help="depth only, with no, two and all keyframes")
+    add("--quick", action="store_true", help="depth only, with no, two and all keyframes, as Draft")
     add("--clips", type=int, help="clips with guides of the ray caster (24; quick: 6)")
     add("--blender-clips", type=int, help="clips with guides of Blender (24; quick: 4)")
     add("--blender-guides", type=Path, metavar="DIR", help="where these lie, rendered")

@@ -21,10 +21,14 @@ _PATCH = 4
 TOLERANCE = 2 / 256
 
 
-def build_estimator() -> UNet2DModel:
-    """The network, untrained. It has a time input as all of its class, which is always zero."""
+def build_estimator(side: int | None = None) -> UNet2DModel:
+    """The network, untrained, for pictures of ``side`` (None: of whatever size).
+
+    It has a time input as all of its class, which is always zero.
+    """
     outputs = 2 * _PATCH**2
     return UNet2DModel(
+        sample_size=side,
         in_channels=3 * _PATCH**2,
         out_channels=outputs,
         block_out_channels=(48, 64, 96),
@@ -61,6 +65,20 @@ def estimate(model: UNet2DModel, pictures: Tensor) -> tuple[Tensor, Tensor]:
     return both[:, 0], both[:, 1]
 
 
+def estimate_at_its_size(model: UNet2DModel, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``estimate``, for pictures larger than those that the network has learned from.
+
+    Disparity is then read from, and as large as, the picture made small: how far apart things are
+    shows in the whole of it. Borders show in their neighbourhood, and are read at full size.
+    """
+    disparity, borders = estimate(model, pictures)
+    side, width = model.config["sample_size"], pictures.shape[-1]
+    if side is not None and width > side:
+        small = F.interpolate(pictures, scale_factor=side / width, mode="area")
+        disparity, _ = estimate(model, small)
+    return disparity, borders
+
+
 def aligned(estimated: Tensor, true: Tensor) -> Tensor:
     """``estimated`` [n, h, w] under the scale (not negative) and shift nearest to ``true``.
 
@@ -78,8 +96,10 @@ def aligned(estimated: Tensor, true: Tensor) -> Tensor:
 def structure_error(estimated: Tensor, true: Tensor) -> Tensor:
     """Mean absolute error [n] of the aligned disparity, as a share of its range.
 
-    ``true`` [n, h, w] is a depth guide over 65535: 1 is near, 0 is nothing there.
+    ``true`` [n, h, w] is a depth guide over 65535: 1 is near, 0 is nothing there. It may be larger
+    than ``estimated``, in whose size they are compared.
     """
+    true = F.interpolate(true[:, None], estimated.shape[-2:], mode="area")[:, 0]
     return (aligned(estimated, true) - true).abs().mean(dim=(1, 2))
 
 

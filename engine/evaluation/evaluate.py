@@ -33,11 +33,11 @@ class Trial:
     @property
     def name(self) -> str:
         """The row's title."""
+        level = {STANDARD: "", DRAFT: ", at Draft", GUIDED: ", guided"}[self.level]
         if self.guide is None:
-            return "no guide (k = 0)"
+            return f"no guide (k = 0){level}"
         what = self.label or f"k = {len(self.keyframes)}"
         without = ", per-frame encoder" if self.per_frame else ""
-        level = {STANDARD: "", DRAFT: ", at Draft", GUIDED: ", guided"}[self.level]
         return f"{GUIDE_WORDS[self.guide]}, {what}{without}{level}"
 
 
@@ -51,25 +51,30 @@ def spread(count: int, frames: int) -> tuple[int, ...]:
 def trials(
     guides: list[str], per_frame: bool, few_steps: Collection[str], frames: int, quick: bool
 ) -> list[Trial]:
-    """All rows, in order. ``quick`` is no guide, two and all keyframes of depth.
+    """All rows, in order. ``quick`` is no guide, two and all keyframes of depth, as Draft.
 
     ``per_frame`` says that there is a per-frame depth encoder to compare with. ``few_steps`` are
-    the quality levels at which weights for few steps are used. Rows are of Standard; what the other
-    ways to sample make of it is a row each for two and for all keyframes of depth.
+    the quality levels at which weights for few steps are used. Other rows than a quick run's are of
+    Standard; what the other ways to sample make of it is a row each for two and for all keyframes
+    of depth.
     """
+    if quick:
+        level = DRAFT if DRAFT in few_steps else STANDARD
+        pair, whole = spread(2, frames), spread(frames, frames)
+        by_frame = [Trial("depth", pair, True, level=level)] * per_frame
+        held = [Trial("depth", pair, level=level), *by_frame, Trial("depth", whole, level=level)]
+        return [Trial(None, (), level=level), *(held if "depth" in guides else [])]
     others = [DRAFT] * (DRAFT in few_steps) + [GUIDED] * (STANDARD in few_steps)
-    counts = [2, frames] if quick else [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
+    counts = [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
     rows = [Trial(None, ())]
     for guide in [g for g in ("depth", "lineart") if g in guides]:
-        if quick and guide != "depth":
-            continue
         for count in counts:
             rows.append(Trial(guide, spread(count, frames)))
             if per_frame and guide == "depth" and count < frames:
                 rows.append(Trial(guide, spread(count, frames), per_frame=True))
             if guide == "depth" and count in (2, frames):
                 rows += [Trial(guide, spread(count, frames), level=level) for level in others]
-    if "render" in guides and not quick:
+    if "render" in guides:
         rows.append(Trial("render", (0,), label="animation (first frame)"))
         rows.append(Trial("render", (0, frames - 1), label="interpolation (first and last)"))
         rows.append(Trial("render", tuple(range(min(4, frames))), label="prediction (first 4)"))

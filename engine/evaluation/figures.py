@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from .estimator import border_scores, estimate, object_borders, structure_error, thin
+from .estimator import border_scores, estimate_at_its_size, object_borders, structure_error, thin
 from .truth import COLOUR_STRIDE, KnownClip, erode
 
 # Objects are counted where at least this share of the picture is safely inside them.
@@ -77,7 +77,7 @@ def clip_figures(
     estimator: UNet2DModel, made: Tensor, clip: KnownClip, keyframes: list[int]
 ) -> dict[str, float]:
     """All figures of ``made`` [F, 3, h, w] in [0, 1]; sums that `mean_figures` brings together."""
-    disparity, logits = estimate(estimator, made)
+    disparity, logits = estimate_at_its_size(estimator, made)
     errors = structure_error(disparity, clip.depth)
     precision, recall = border_scores(thin(logits), object_borders(clip.ident))
     f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-8)

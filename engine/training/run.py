@@ -176,7 +176,7 @@ class Run:
         if name == "unet":
             return architecture.build_unet(size)
         if name == "evaluation/depth_estimator":
-            return build_estimator()
+            return build_estimator(self.size.native)
         if name == ENCODER:
             return build_image_encoder(**self.recipe["image-encoder"])
         if name == "text_encoder":
