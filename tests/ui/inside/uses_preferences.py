@@ -89,7 +89,7 @@ with harness.extension():
     assert {"Ready", "animatic.engine_stop", "animatic.engine_restart"} <= set(drawn())
     engine = preferences.host(bpy.context).engine
     first = engine.client().health()["pid"]
-    assert engine.find("blockout-mini").native == 128
+    assert engine.find("blockout-mini").native == 256
     ops.engine_restart()
     assert control.state is State.READY
     process = control._process
