@@ -17,7 +17,7 @@ SIDE, CLIPS = 64, 8
 @pytest.fixture(scope="module")
 def scene():
     """Clips in which cameras dolly, turn and zoom, and objects move."""
-    blockouts = make_blockouts(8, CLIPS, torch.tensor([0.4, 0.5]))
+    blockouts = make_blockouts(16, CLIPS, torch.tensor([0.4, 0.5]))
     assert any(words.moving is not None for words in blockouts.words)
     assert {words.place for words in blockouts.words} >= {"street", "room", "figures"}
     assert {words.move.split(" ")[0] for words in blockouts.words} >= {"zoom", "pan", "truck"}
