@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .captions import FIGURE_PARTS
 from .raycast import BOX, CONE, CYLINDER, SPHERE, WEDGE
 
 CITY_SIDE = 4
@@ -58,7 +59,7 @@ class Stance:
 
     It looks at ``target`` [3] over ``distance``, from ``azimuth`` about the vertical and
     ``elevation`` over the horizon. It must not leave its spot by more than ``freedom`` sideways or
-    upwards, where walls are.
+    upwards, where walls are. ``reach`` is how far the place goes that it stands in.
     """
 
     target: Tensor
@@ -66,19 +67,21 @@ class Stance:
     azimuth: float
     elevation: float
     focal: float
-    freedom: float = math.inf
+    freedom: float
+    reach: float
 
 
 @dataclass
 class Arrangement:
     """(colour, kind) per object; the first ``walls`` are the place itself, such as houses, or
-    people's parts, which are called boxes. ``stance`` is None where the camera may look on from any
-    side."""
+    people's parts, which are called boxes. ``movable`` has the first part of each thing that may
+    move, and as its step of how many parts one is. ``stance`` is None where the camera may look on
+    from any side."""
 
     things: list[tuple[str, int]]
-    walls: int = 0
+    walls: int
+    movable: range
     stance: Stance | None = None
-    reach: float = 0.0  # how far the place goes, where there is a stance
 
 
 def turned(axis: int, angle: Tensor) -> Tensor:
@@ -217,7 +220,7 @@ def _objects(slots: Slots, palette: list[str], held_out: bool) -> Arrangement:
             flat = kind in (BOX, CYLINDER) and lift == half[2]
             top = (x, y, 2 * lift, 0.9 * float(half[:2].min())) if flat else None
         slots.add(colour, kind, half, torch.tensor([x, y, lift]), rotation)
-    return Arrangement(slots.things)
+    return Arrangement(slots.things, 0, range(len(slots.things)))
 
 
 def _city(slots: Slots, palette: list[str], _held_out: bool) -> Arrangement:
@@ -234,7 +237,7 @@ def _city(slots: Slots, palette: list[str], _held_out: bool) -> Arrangement:
         turning = turned(2, turn)
         centre = turning @ spot + torch.tensor([0, 0, float(half[2])])
         slots.add(rng.choice(colours), BOX, half, centre, turning)
-    return Arrangement(slots.things, len(slots.things))
+    return Arrangement(slots.things, len(slots.things), range(0))
 
 
 def _figure(slots: Slots, colour: str, spot: tuple[float, float], height: float) -> None:
@@ -274,7 +277,7 @@ def _figures(slots: Slots, palette: list[str], held_out: bool) -> Arrangement:
     walls = len(slots.things)
     far = (-5.0, 5.0)
     slots.scatter(_looks(rng, palette, held_out), rng.choice((0, 1, 2, 3, 4)), 1.2, far, far, spots)
-    return Arrangement(slots.things, walls)
+    return Arrangement(slots.things, walls, range(0, walls, FIGURE_PARTS))
 
 
 def _street(slots: Slots, palette: list[str], held_out: bool) -> Arrangement:
@@ -314,8 +317,9 @@ def _street(slots: Slots, palette: list[str], held_out: bool) -> Arrangement:
         elevation=math.radians(rng.choice((rng.uniform(-1, 6), rng.uniform(3, 15)))),
         focal=math.exp(rng.uniform(math.log(18), math.log(45))),
         freedom=0.35 * half_width,
+        reach=length,
     )
-    return Arrangement(slots.things, walls, stance, length)
+    return Arrangement(slots.things, walls, range(walls, len(slots.things)), stance)
 
 
 def _room(slots: Slots, palette: list[str], held_out: bool) -> Arrangement:
@@ -349,11 +353,12 @@ def _room(slots: Slots, palette: list[str], held_out: bool) -> Arrangement:
         elevation=math.asin(min(0.6, rise / distance)),
         focal=math.exp(rng.uniform(math.log(18), math.log(40))),
         freedom=0.35 * min(wide, 0.5 * tall),
+        reach=2 * deep,
     )
-    return Arrangement(slots.things, walls, stance, 2 * deep)
+    return Arrangement(slots.things, walls, range(walls, len(slots.things)), stance)
 
 
-# Of a slots' clip with a palette of COLOURS; the last argument: whether HELD_OUT_PAIRS are in it.
+# Each fills a clip's slots with colours of a palette, and with HELD_OUT_PAIRS where that is asked.
 ARRANGEMENTS: dict[str, Callable[[Slots, list[str], bool], Arrangement]] = {
     "city": _city,
     "street": _street,

@@ -5,6 +5,7 @@ The same tables name things for the caption and give the tokenizer its vocabular
 
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,12 +122,9 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _things(words: SceneWords, rng: random.Random) -> str:
-    counts: dict[tuple[str, str], int] = {}
-    if words.place == "figures":
-        for colour, _ in words.things[: words.walls : FIGURE_PARTS]:
-            counts[colour, "figure"] = counts.get((colour, "figure"), 0) + 1
-    for thing in words.things[words.walls :]:
-        counts[thing] = counts.get(thing, 0) + 1
+    people = words.things[: words.walls : FIGURE_PARTS] if words.place == "figures" else ()
+    counts = Counter([(colour, "figure") for colour, _ in people])
+    counts.update(words.things[words.walls :])
     place = []
     if words.place in _PLACES:
         sayings, nouns = _PLACES[words.place]

@@ -21,7 +21,6 @@ from .arrangements import (
     jittered,
     turned,
 )
-from .captions import FIGURE_PARTS
 from .raycast import Scene
 
 # The share of scenes of each arrangement but loose objects, which are the rest.
@@ -101,7 +100,7 @@ def _from_around(rng: random.Random, centre: Tensor, radius: float) -> Stance:
     elevation = math.radians(rng.choice((rng.uniform(2, 15), rng.uniform(10, 35), 60)))
     elevation = min(elevation, math.radians(rng.uniform(35, 60)))
     away = torch.tensor([rng.gauss(0, 0.15), rng.gauss(0, 0.15), rng.gauss(0, 0.1)])
-    return Stance(centre + away * radius, distance, azimuth, elevation, focal)
+    return Stance(centre + away * radius, distance, azimuth, elevation, focal, math.inf, radius)
 
 
 def _camera(rng: random.Random, move: str, time: Tensor, stance: Stance) -> tuple:
@@ -191,28 +190,25 @@ def make_blockouts(
         things = made.things
         ground, light_name = rng.choice(list(GROUNDS)), rng.choice(list(LIGHTS))
         move = rng.choice(captions.MOVE_NAMES)
-        centre, radius = _bounds(entry, made.walls or len(things))
-        if made.stance is not None:
-            centre, radius = made.stance.target, made.reach
-        eye, view, focal = _camera(
-            rng, move, times[clip], made.stance or _from_around(rng, centre, radius)
-        )
-        # Houses stay where they are; a person moves as a whole.
-        first, parts = (0, FIGURE_PARTS) if place == "figures" else (made.walls, 1)
-        last = made.walls if place == "figures" else len(things)
-        loose = range(first, last, parts)
-        moving = rng.choice(loose) if loose and rng.random() < 0.2 else None
+        if made.stance is None:
+            centre, radius = _bounds(entry, made.walls or len(things))
+            stance = _from_around(rng, centre, radius)
+        else:
+            stance, centre = made.stance, made.stance.target
+        eye, view, focal = _camera(rng, move, times[clip], stance)
+        moving = rng.choice(made.movable) if made.movable and rng.random() < 0.2 else None
         if moving is not None:
             heading = rng.uniform(-math.pi, math.pi)
             step = torch.tensor([math.cos(heading), math.sin(heading), 0.0]) * rng.uniform(1, 2.5)
-            entry["centre"][:, moving : moving + parts] += (times[clip] - 0.5)[:, None, None] * step
+            parts = slice(moving, moving + made.movable.step)
+            entry["centre"][:, parts] += (times[clip] - 0.5)[:, None, None] * step
         light = LIGHTS[light_name]
         elevation = math.radians(rng.uniform(*light.elevation))
         azimuth = rng.uniform(-math.pi, math.pi)
         level = math.exp(rng.gauss(0, 0.08))
         entry |= {
             "ground_colour": jittered(rng, GROUNDS[ground]),
-            "ground_size": torch.tensor(radius * math.exp(rng.uniform(1.6, 3.5))),
+            "ground_size": torch.tensor(stance.reach * math.exp(rng.uniform(1.6, 3.5))),
             "sun": torch.tensor(
                 [
                     math.cos(elevation) * math.cos(azimuth),

@@ -138,12 +138,13 @@ def test_the_seed_names_the_data():
 
 
 def test_held_out_pairs_are_in_no_training_scene():
-    def pairs(held_out: bool) -> list[set]:
-        made = make_blockouts(1, 60, torch.zeros(1), places={}, held_out=held_out)
+    def pairs(held_out: bool, **places: float) -> list[set]:
+        made = make_blockouts(1, 60, torch.zeros(1), places, held_out)
         return [set(words.things) for words in made.words]
 
     unseen = {(colour, captions.SHAPE_NAMES[kind]) for colour, kind in HELD_OUT_PAIRS}
     assert not any(things & unseen for things in pairs(False))
+    assert not any(things & unseen for things in pairs(False, street=0.4, room=0.3, figures=0.3))
     assert all(things & unseen for things in pairs(True))
 
 
