@@ -136,8 +136,8 @@ def _add_passes(parser: argparse.ArgumentParser) -> None:
     add(
         "--schedule",
         choices=SCHEDULES,
-        help="dpm: few steps, any model; lcm: 4 to 8 steps, models distilled for it (default: the "
-        "model's own, or the quality's)",
+        help="ddim: 20 to 50 steps, as the papers sample; dpm: half of them, any model; lcm: 4 "
+        "to 8, models distilled for it (default: the model's own, or the quality's)",
     )
     add(
         "--upscale",

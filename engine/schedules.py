@@ -4,12 +4,12 @@ import inspect
 from typing import Any
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, LCMScheduler, SchedulerMixin
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler, SchedulerMixin
 from diffusers.schedulers.scheduling_lcm import LCMSchedulerOutput
 
 from .noise import with_shared_means
 
-SCHEDULES = ("dpm", "lcm")
+SCHEDULES = ("ddim", "dpm", "lcm")
 # An LCM is distilled on this many places of the schedule, of which its steps are some.
 LCM_PLACES = 50
 
@@ -42,6 +42,7 @@ class SharingLCMScheduler(LCMScheduler):
 def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0) -> SchedulerMixin:
     """The schedule ``asked`` for (of SCHEDULES) with a model whose own is ``own``, which is None's.
 
+    "ddim" is what AnimateDiff and SparseCtrl sample with (Song et al. 2021, arXiv 2010.02502).
     "dpm" is DPM-Solver++ of second order, multistep (Lu et al. 2022, arXiv 2211.01095): it solves
     the same equation as DDIM, with any checkpoint, and needs half the steps or fewer. "lcm" is for
     models distilled to a few steps (Luo et al. 2023, arXiv 2310.04378); others give mush with it,
@@ -50,7 +51,7 @@ def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0)
     ``shared_noise`` is the side of the squares whose means all frames share in noise that the
     schedule adds (see ``with_shared_means``).
     """
-    if asked is None:
+    if asked is None or (asked == "ddim" and isinstance(own, DDIMScheduler)):
         return own
     config: Any = own.config
     kept = {
@@ -66,6 +67,8 @@ def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0)
         )
         if name in config
     }
+    if asked == "ddim":
+        return DDIMScheduler(**kept, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     if asked == "lcm":
         made = (SharingLCMScheduler if shared_noise else LCMScheduler)(
             **kept,

@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import ShotError
 
-SCHEDULES = ("dpm", "lcm")
+SCHEDULES = ("ddim", "dpm", "lcm")
 SCALES = (1.25, 2.0)
 SHARES = (0.1, 0.9)
 # How much of the steps the second pass makes: enough to draw what enlarging cannot, and too little
@@ -19,9 +19,9 @@ USUAL_SHARE = 0.4
 class Passes:
     """What may be asked for; by itself it asks for nothing.
 
-    ``schedule`` is "dpm" (few steps, any model) or "lcm" (models that are distilled for it);
-    ``upscale`` is how much larger the frames become in a second pass (1.25 to 2) and the share of
-    the steps that it makes (0.1 to 0.9).
+    ``schedule`` is "ddim" (the papers' own, many steps), "dpm" (few steps, any model) or "lcm"
+    (models that are distilled for it); ``upscale`` is how much larger the frames become in a second
+    pass (1.25 to 2) and the share of the steps that it makes (0.1 to 0.9).
     """
 
     schedule: str | None = None
@@ -30,7 +30,7 @@ class Passes:
     def check(self) -> None:
         """Raise ShotError where this is out of the request's limits."""
         if self.schedule not in (None, *SCHEDULES):
-            raise ShotError(f"{self.schedule!r} is no schedule: use {' or '.join(SCHEDULES)}.")
+            raise ShotError(f"{self.schedule!r} is no schedule: use {', '.join(SCHEDULES)}.")
         if self.upscale is None:
             return
         for name, value, (least, most) in zip(

@@ -89,6 +89,8 @@ class ExpertSettings:
         items=(
             ("dpm", "DPM++ 2M", "Good pictures in about half the steps, with any model"),
             ("lcm", "LCM", "4 to 8 steps, with models or LoRAs that were made for it"),
+            # Last, because files remember an entry by its place.
+            ("ddim", "DDIM", "20 to 50 steps, with any model, as the papers sample"),
         ),
         default="dpm",
     )

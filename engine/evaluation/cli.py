@@ -78,11 +78,11 @@ def _run(options: argparse.Namespace) -> None:
     )
     quick = " --quick" if options.quick else ""
     report = {
-        "command": f"animatic evaluate --model {info.name}{quick}",
+        "command": f"animatic evaluate --model {info.name}{quick} --clips {options.clips} "
+        f"--blender-clips {options.blender_clips}",
         "checkpoint": info.name,
         "sha256": content_hash(info),
         "estimator": estimator,
-        "steps": steps,
         "seed": options.seed,
         "clips": counts,
         "machine": _machine(),

@@ -90,11 +90,12 @@ def evaluate(
     out: Path,
     progress: Callable[[str, int, int], None],
 ) -> tuple[list[dict[str, Any]], str]:
-    """Rows {"name", "figures"} and the estimator's fingerprint; pictures go into ``out``.
+    """Rows {"name", "steps", "figures"}, the estimator's fingerprint; pictures go into ``out``.
 
-    The first two rows are the floor: true pictures, and the same through the autoencoder.
-    ``progress(what, done, of)`` counts clips. Raises FileNotFoundError where the checkpoint brings
-    no estimator, EngineError where it cannot make the clips.
+    ``steps`` are those of guided sampling (`Subject.sampling`). The first two rows are the floor:
+    true pictures, and the same through the autoencoder. ``progress(what, done, of)`` counts clips.
+    Raises FileNotFoundError where the checkpoint brings no estimator, EngineError where it cannot
+    make the clips.
     """
     folder = checkpoint / "evaluation" / FOLDER
     if not folder.is_dir():
@@ -112,13 +113,15 @@ def evaluate(
     shown: dict[str, list[tuple[str, Tensor]]] = {clip.name + clip.source: [] for clip in clips}
     rows: list[dict[str, Any]] = []
 
-    def measured(name: str, made: Iterator[Tensor], keyframes: tuple[int, ...]) -> None:
+    def measured(
+        name: str, made: Iterator[Tensor], keyframes: tuple[int, ...], steps: int | None = None
+    ) -> None:
         figures = []
         for index, (clip, pictures) in enumerate(zip(clips, made, strict=True), start=1):
             figures.append(clip_figures(estimator, pictures, clip, list(keyframes)))
             shown[clip.name + clip.source].append((name, pictures))
             progress(name, index, len(clips))
-        rows.append({"name": name, "figures": mean_figures(figures)})
+        rows.append({"name": name, "steps": steps, "figures": mean_figures(figures)})
 
     measured("true pictures", (clip.pictures for clip in clips), ())
     measured("through the autoencoder", (_coded(subject, clip) for clip in clips), ())
@@ -136,7 +139,8 @@ def evaluate(
             )
             for clip in clips
         )
-        measured(trial.name, made, trial.keyframes)
+        taken = one.sampling(trial.level, steps)[0]["steps"]
+        measured(trial.name, made, trial.keyframes, taken)
     for clip in clips:
         made_rows = shown[clip.name + clip.source]
         kind = clip.source.split(" ")[0].lower()

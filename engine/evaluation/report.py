@@ -31,18 +31,18 @@ def markdown(report: Mapping[str, Any]) -> str:
     sources = sources.replace("the Blender", "Blender")
     lines = [
         f"`{report['command']}`: {report['checkpoint']}, weights {report['sha256'][:12]}, "
-        f"estimator {report['estimator']}, {report['steps']} guided steps, seed {report['seed']}, "
+        f"estimator {report['estimator']}, seed {report['seed']}, "
         f"clips: {sources}, on {report['machine']}.",
         "",
-        "| | " + " | ".join(title for _, title, _ in _COLUMNS) + " |",
-        "| --- |" + " --- |" * len(_COLUMNS),
+        "| | steps | " + " | ".join(title for _, title, _ in _COLUMNS) + " |",
+        "| --- | --- |" + " --- |" * len(_COLUMNS),
     ]
     for row in report["rows"]:
         cells = [
             form.format(row["figures"][name]) if name in row["figures"] else ""
             for name, _, form in _COLUMNS
         ]
-        lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {row['name']} | {row['steps'] or ''} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

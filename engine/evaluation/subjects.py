@@ -69,6 +69,18 @@ class Subject:
             wrapped.to(plan.torch_device, plan.torch_dtype).eval()
             self.engine.parts.controls["depth"] = wrapped
 
+    def sampling(self, level: str, steps: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """How to sample and with which LoRAs, as a request says it.
+
+        With the checkpoint's weights for few steps where its card has them for the quality
+        ``level``, else in ``steps`` of its own schedule, guided.
+        """
+        few = self.info.few_steps
+        if not few or level not in few["steps"]:
+            return self.info.defaults | {"steps": steps}, []
+        lora = {"name": few["lora"], "sha256": None, "scale": 1.0}
+        return {"steps": few["steps"][level], "guidance": 1.0, "schedule": "lcm"}, [lora]
+
     def make(
         self,
         clip: KnownClip,
@@ -79,11 +91,7 @@ class Subject:
         seed: int,
         on_step: Callable[[int, int], None],
     ) -> Tensor:
-        """One clip [F, 3, h, w] in [0, 1] held to ``guide`` on ``keyframes``.
-
-        It is made by the checkpoint's weights for few steps where its card has them for the quality
-        ``level``, else in ``steps`` of its own schedule, guided.
-        """
+        """One clip [F, 3, h, w] in [0, 1] held to ``guide`` on ``keyframes``; see `sampling`."""
         with tempfile.TemporaryDirectory() as scratch:
             files = {} if guide is None else clip.guide_files(guide, keyframes, Path(scratch))
             request = self._request(clip, guide, files, level, steps, seed)
@@ -111,12 +119,7 @@ class Subject:
             for frame, path in files.items()
         ]
         controls = [{"guide": guide, "strength": 1.0, "keyframes": marked}] if marked else []
-        sampling = self.info.defaults | {"steps": steps}
-        loras = []
-        few = self.info.few_steps
-        if few and level in few["steps"]:
-            sampling = {"steps": few["steps"][level], "guidance": 1.0, "schedule": "lcm"}
-            loras = [{"name": few["lora"], "sha256": None, "scale": 1.0}]
+        sampling, loras = self.sampling(level, steps)
         return {
             "schema": 1,
             "prompt": clip.caption,

@@ -38,7 +38,7 @@ class LoopConfig:
     clip_norm: float = 1.0
     log_seconds: float = 20.0
     save_seconds: float = 90.0
-    sample_seconds: float = 180.0
+    sample_seconds: float = 480.0
     last_rate: float = 0.05
     steps: int | None = None
     seed: int = 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from animatic.engine.noise import with_shared_means
 from animatic.engine.run import Engine, EngineError
-from animatic.engine.schedules import scheduler_for
+from animatic.engine.schedules import SCHEDULES, scheduler_for
 from animatic.engine.training.architecture import build_scheduler
 from diffusers import LCMScheduler, PNDMScheduler
 
@@ -51,14 +51,14 @@ def test_dpm_comes_to_where_ddim_comes_and_sooner(request_for: MakeRequest) -> N
 def test_a_schedule_keeps_the_models_noise_and_what_it_predicts() -> None:
     own = PNDMScheduler(beta_start=0.001, beta_end=0.02, prediction_type="v_prediction")
     assert scheduler_for(None, own) is own
-    for asked in ("dpm", "lcm"):
+    for asked in SCHEDULES:
         made = scheduler_for(asked, own)
         assert torch.equal(made.alphas_cumprod, own.alphas_cumprod)
         assert made.config.prediction_type == "v_prediction"
     assert isinstance(made, LCMScheduler)
 
 
-@pytest.mark.parametrize("asked", [None, "dpm", "lcm"])
+@pytest.mark.parametrize("asked", [None, *SCHEDULES])
 def test_from_pure_noise_a_perfect_model_comes_to_its_picture(asked: str | None) -> None:
     own = build_scheduler("v_prediction", zero_snr=True)
     assert own.alphas_cumprod[-1] == 0

@@ -17,7 +17,7 @@ def test_what_is_asked_for_and_nothing_else() -> None:
     asked.check()
     assert asked.sampling() == {"schedule": "dpm", "upscale": {"scale": 2.0, "share": 0.5}}
     for wrong, sentence in (
-        (Passes("ddim"), "'ddim' is no schedule"),
+        (Passes("plms"), "'plms' is no schedule"),
         (Passes(upscale=(3, 0.5)), "upscale is 3: set it from 1.25 to 2"),
         (Passes(upscale=(1.5, 1.0)), "share of the steps is 1: set it from 0.1 to 0.9"),
     ):
