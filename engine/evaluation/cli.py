@@ -13,7 +13,7 @@ from ..checkpoint import content_hash, read_info
 from ..device import default_plan
 from ..errors import EngineError
 from ..training.description import describe
-from .evaluate import evaluate
+from .evaluate import DRAFT, STANDARD, evaluate
 from .report import markdown
 from .truth import BLENDER_SEED, blender_clips, held_out_blockouts, ray_cast_clips
 
@@ -24,7 +24,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="FOLDER")
     add("--describe", type=Path, metavar="FILE", help="write the scenes for Blender, and stop")
-    add("--quick", action="store_true", help="depth only, with no, two and all keyframes, as Draft")
+    add("--quick", action="store_true", help="depth only, with no, two and all keyframes")
+    add(
+        "--quality",
+        choices=[STANDARD, DRAFT],
+        help="the level of the rows, where it has weights for few steps (standard; quick: draft)",
+    )
     add("--clips", type=int, help="clips with guides of the ray caster (24; quick: 6)")
     add("--blender-clips", type=int, help="clips with guides of Blender (24; quick: 4)")
     add("--blender-guides", type=Path, metavar="DIR", help="where these lie, rendered")
@@ -34,6 +39,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("out/evaluate"), help="folder of the picture grids")
     options = parser.parse_args(arguments)
     defaults = (6, 4) if options.quick else (24, 24)
+    options.quality = options.quality or (DRAFT if options.quick else STANDARD)
     options.clips = defaults[0] if options.clips is None else options.clips
     options.blender_clips = defaults[1] if options.blender_clips is None else options.blender_clips
     return options
@@ -74,12 +80,19 @@ def _run(options: argparse.Namespace) -> None:
         print(f"\r{what}: clip {done} of {of}   ", end="\n" if done == of else "", flush=True)
 
     rows, estimator = evaluate(
-        options.checkpoint, clips, options.quick, steps, options.seed, options.out, progress
+        options.checkpoint,
+        clips,
+        options.quick,
+        options.quality,
+        steps,
+        options.seed,
+        options.out,
+        progress,
     )
     quick = " --quick" if options.quick else ""
     report = {
-        "command": f"animatic evaluate --model {info.name}{quick} --clips {options.clips} "
-        f"--blender-clips {options.blender_clips}",
+        "command": f"animatic evaluate --model {info.name}{quick} --quality {options.quality} "
+        f"--clips {options.clips} --blender-clips {options.blender_clips}",
         "checkpoint": info.name,
         "sha256": content_hash(info),
         "estimator": estimator,

@@ -49,35 +49,44 @@ def spread(count: int, frames: int) -> tuple[int, ...]:
 
 
 def trials(
-    guides: list[str], per_frame: bool, few_steps: Collection[str], frames: int, quick: bool
+    guides: list[str],
+    per_frame: bool,
+    few_steps: Collection[str],
+    frames: int,
+    quick: bool,
+    quality: str = STANDARD,
 ) -> list[Trial]:
-    """All rows, in order. ``quick`` is no guide, two and all keyframes of depth, as Draft.
+    """All rows, in order. ``quick`` is no guide, two and all keyframes of depth.
 
     ``per_frame`` says that there is a per-frame depth encoder to compare with. ``few_steps`` are
-    the quality levels at which weights for few steps are used. Other rows than a quick run's are of
-    Standard; what the other ways to sample make of it is a row each for two and for all keyframes
-    of depth.
+    the quality levels at which weights for few steps are used; elsewhere Draft is not told from
+    Standard. Rows are of ``quality``; beside Standard, what the other ways to sample make of it is
+    a row each for two and for all keyframes of depth.
     """
+    level = quality if quality in few_steps else STANDARD
     if quick:
-        level = DRAFT if DRAFT in few_steps else STANDARD
         pair, whole = spread(2, frames), spread(frames, frames)
         by_frame = [Trial("depth", pair, True, level=level)] * per_frame
         held = [Trial("depth", pair, level=level), *by_frame, Trial("depth", whole, level=level)]
         return [Trial(None, (), level=level), *(held if "depth" in guides else [])]
     others = [DRAFT] * (DRAFT in few_steps) + [GUIDED] * (STANDARD in few_steps)
+    others = others if level == STANDARD else []
     counts = [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
-    rows = [Trial(None, ())]
+    rows = [Trial(None, (), level=level)]
     for guide in [g for g in ("depth", "lineart") if g in guides]:
         for count in counts:
-            rows.append(Trial(guide, spread(count, frames)))
+            rows.append(Trial(guide, spread(count, frames), level=level))
             if per_frame and guide == "depth" and count < frames:
-                rows.append(Trial(guide, spread(count, frames), per_frame=True))
+                rows.append(Trial(guide, spread(count, frames), per_frame=True, level=level))
             if guide == "depth" and count in (2, frames):
-                rows += [Trial(guide, spread(count, frames), level=level) for level in others]
+                rows += [Trial(guide, spread(count, frames), level=other) for other in others]
+    uses = {
+        "animation (first frame)": (0,),
+        "interpolation (first and last)": (0, frames - 1),
+        "prediction (first 4)": tuple(range(min(4, frames))),
+    }
     if "render" in guides:
-        rows.append(Trial("render", (0,), label="animation (first frame)"))
-        rows.append(Trial("render", (0, frames - 1), label="interpolation (first and last)"))
-        rows.append(Trial("render", tuple(range(min(4, frames))), label="prediction (first 4)"))
+        rows += [Trial("render", keyed, label=use, level=level) for use, keyed in uses.items()]
     return rows
 
 
@@ -85,6 +94,7 @@ def evaluate(
     checkpoint: Path,
     clips: list[KnownClip],
     quick: bool,
+    quality: str,
     steps: int,
     seed: int,
     out: Path,
@@ -108,7 +118,7 @@ def evaluate(
     per_frame = (checkpoint / "evaluation" / BASELINE_FOLDER).is_dir()
     frames = len(clips[0].pictures)
     few_steps = subject.info.few_steps.get("steps", {})
-    planned = trials(list(subject.info.guides), per_frame, few_steps, frames, quick)
+    planned = trials(list(subject.info.guides), per_frame, few_steps, frames, quick, quality)
     baseline = Subject(checkpoint, per_frame=True) if per_frame else subject
     shown: dict[str, list[tuple[str, Tensor]]] = {clip.name + clip.source: [] for clip in clips}
     rows: list[dict[str, Any]] = []

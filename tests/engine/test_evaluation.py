@@ -217,12 +217,16 @@ def test_trials_go_from_no_keyframe_to_all():
     ]
     usual = trials(["depth"], True, (), 16, quick=True)
     assert {t.level for t in usual} == {"standard"}
-    assert [t.name for t in trials(["depth"], True, ["draft", "standard"], 16, quick=True)] == [
+    few = ["draft", "standard"]
+    assert [t.name for t in trials(["depth"], True, few, 16, True, "draft")] == [
         "no guide (k = 0), at Draft",
         "depth, k = 2, at Draft",
         "depth, k = 2, per-frame encoder, at Draft",
         "depth, k = 16, at Draft",
     ]
+    whole = trials(["depth", "lineart", "render"], True, few, 16, False, "draft")
+    assert {t.level for t in whole} == {"draft"}
+    assert len({t.name for t in whole}) == len(whole) == 1 + 5 + 4 + 5 + 3
     assert spread(4, 16) == (0, 5, 10, 15)
 
 
