@@ -54,6 +54,8 @@ def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0)
     if asked is None or (asked == "ddim" and isinstance(own, DDIMScheduler)):
         return own
     config: Any = own.config
+    if asked == "ddim":
+        return DDIMScheduler.from_config(config, clip_sample=False, set_alpha_to_one=False)
     kept = {
         name: config[name]
         for name in (
@@ -67,8 +69,6 @@ def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0)
         )
         if name in config
     }
-    if asked == "ddim":
-        return DDIMScheduler(**kept, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     if asked == "lcm":
         made = (SharingLCMScheduler if shared_noise else LCMScheduler)(
             **kept,

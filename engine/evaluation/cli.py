@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> None:
     quick = " --quick" if options.quick else ""
     report = {
         "command": f"animatic evaluate --model {info.name}{quick} --quality {options.quality} "
-        f"--clips {options.clips} --blender-clips {options.blender_clips}",
+        f"--clips {options.clips} --blender-clips {counts.get('Blender', 0)}",
         "checkpoint": info.name,
         "sha256": content_hash(info),
         "estimator": estimator,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,29 +65,28 @@ def trials(
     a row each for two and for all keyframes of depth.
     """
     level = quality if quality in few_steps else STANDARD
+    row = partial(Trial, level=level)
     if quick:
         pair, whole = spread(2, frames), spread(frames, frames)
-        by_frame = [Trial("depth", pair, True, level=level)] * per_frame
-        held = [Trial("depth", pair, level=level), *by_frame, Trial("depth", whole, level=level)]
-        return [Trial(None, (), level=level), *(held if "depth" in guides else [])]
-    others = [DRAFT] * (DRAFT in few_steps) + [GUIDED] * (STANDARD in few_steps)
-    others = others if level == STANDARD else []
+        by_frame = [row("depth", pair, per_frame=True)] * per_frame
+        held = [row("depth", pair), *by_frame, row("depth", whole)]
+        return [row(None, ()), *(held if "depth" in guides else [])]
+    others = []
+    if level == STANDARD:
+        others = [DRAFT] * (DRAFT in few_steps) + [GUIDED] * (STANDARD in few_steps)
     counts = [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
-    rows = [Trial(None, (), level=level)]
+    rows = [row(None, ())]
     for guide in [g for g in ("depth", "lineart") if g in guides]:
         for count in counts:
-            rows.append(Trial(guide, spread(count, frames), level=level))
+            rows.append(row(guide, spread(count, frames)))
             if per_frame and guide == "depth" and count < frames:
-                rows.append(Trial(guide, spread(count, frames), per_frame=True, level=level))
+                rows.append(row(guide, spread(count, frames), per_frame=True))
             if guide == "depth" and count in (2, frames):
-                rows += [Trial(guide, spread(count, frames), level=other) for other in others]
-    uses = {
-        "animation (first frame)": (0,),
-        "interpolation (first and last)": (0, frames - 1),
-        "prediction (first 4)": tuple(range(min(4, frames))),
-    }
+                rows += [row(guide, spread(count, frames), level=other) for other in others]
     if "render" in guides:
-        rows += [Trial("render", keyed, label=use, level=level) for use, keyed in uses.items()]
+        rows.append(row("render", (0,), label="animation (first frame)"))
+        rows.append(row("render", (0, frames - 1), label="interpolation (first and last)"))
+        rows.append(row("render", tuple(range(min(4, frames))), label="prediction (first 4)"))
     return rows
 
 
@@ -124,14 +124,14 @@ def evaluate(
     rows: list[dict[str, Any]] = []
 
     def measured(
-        name: str, made: Iterator[Tensor], keyframes: tuple[int, ...], steps: int | None = None
+        name: str, made: Iterator[Tensor], keyframes: tuple[int, ...], taken: int | None = None
     ) -> None:
         figures = []
         for index, (clip, pictures) in enumerate(zip(clips, made, strict=True), start=1):
             figures.append(clip_figures(estimator, pictures, clip, list(keyframes)))
             shown[clip.name + clip.source].append((name, pictures))
             progress(name, index, len(clips))
-        rows.append({"name": name, "steps": steps, "figures": mean_figures(figures)})
+        rows.append({"name": name, "steps": taken, "figures": mean_figures(figures)})
 
     measured("true pictures", (clip.pictures for clip in clips), ())
     measured("through the autoencoder", (_coded(subject, clip) for clip in clips), ())
@@ -149,8 +149,8 @@ def evaluate(
             )
             for clip in clips
         )
-        taken = one.sampling(trial.level, steps)[0]["steps"]
-        measured(trial.name, made, trial.keyframes, taken)
+        sampling, _ = one.sampling(trial.level, steps)
+        measured(trial.name, made, trial.keyframes, sampling["steps"])
     for clip in clips:
         made_rows = shown[clip.name + clip.source]
         kind = clip.source.split(" ")[0].lower()
