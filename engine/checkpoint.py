@@ -50,7 +50,7 @@ class CheckpointInfo:
     ``image_prompt`` has the paths of "encoder" and "adapter", or nothing; ``few_steps`` the name
     of a "lora" and the "steps" that it takes at each quality level it is for, or nothing;
     ``shared_noise`` is the side of the squares, in latents, whose means all frames of its noise
-    share, or 0.
+    share, or 0; ``timestep_shift`` moves the steps of LCM's schedule towards noise (1: not).
     """
 
     folder: Path
@@ -65,6 +65,7 @@ class CheckpointInfo:
     image_prompt: dict[str, Path] = field(default_factory=dict)
     few_steps: dict[str, Any] = field(default_factory=dict)
     shared_noise: int = 0
+    timestep_shift: float = 1.0
 
     @property
     def encoders(self) -> dict[str, list[str]]:
@@ -126,6 +127,7 @@ def read_info(folder: Path) -> CheckpointInfo:
         told = stored.get("few_steps")
         few_steps = _few_steps(told) if told else {}
         shared_noise = max(0, int(stored.get("shared_noise", 0)))
+        timestep_shift = max(1.0, float(stored.get("timestep_shift", 1.0)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(
             f"{path} lacks or mistakes an entry ({error}); expected name, native (width, height, "
@@ -151,6 +153,7 @@ def read_info(folder: Path) -> CheckpointInfo:
         image_prompt=_image_prompt(path, image_prompt),
         few_steps=few_steps,
         shared_noise=shared_noise,
+        timestep_shift=timestep_shift,
     )
 
 
@@ -225,7 +228,7 @@ def describe(checkpoint_dir: Path) -> dict[str, Any]:
 
 def content_hash(info: CheckpointInfo) -> str:
     """SHA-256 of all that decides the model's output: its parts' files, the guides' encoders, and
-    what the card says of scales and noise.
+    what the card says of scales, noise and steps.
 
     Not of its name, licence or defaults, so that these can be corrected without making the model
     another one. Nor of image ControlNets and IP-Adapters: adding one must not make the checkpoint
@@ -246,6 +249,8 @@ def content_hash(info: CheckpointInfo) -> str:
         total.update(json.dumps(info.scales, sort_keys=True).encode())
     if info.shared_noise:
         total.update(f"shared noise {info.shared_noise}\n".encode())
+    if info.timestep_shift != 1:
+        total.update(f"timestep shift {info.timestep_shift:g}\n".encode())
     return total.hexdigest()
 
 

@@ -82,8 +82,8 @@ class TakeMaker:
         self.notes: list[str] = []
         self.passes = [self._pass(k, *size) for k, size in enumerate(sizes)]
         cache.keep_only([owner for each in self.passes for owner in each.branch.owners])
-        shared = parts.info.shared_noise
-        self._scheduler = scheduler_for(sampling.get("schedule"), parts.scheduler, shared)
+        shared, shift = parts.info.shared_noise, parts.info.timestep_shift
+        self._scheduler = scheduler_for(sampling.get("schedule"), parts.scheduler, shared, shift)
 
     @property
     def encoders(self) -> list[Encoder]:

@@ -14,12 +14,21 @@ SCHEDULES = ("ddim", "dpm", "lcm")
 LCM_PLACES = 50
 
 
-class SharingLCMScheduler(LCMScheduler):
-    """LCM's schedule, whose noise on the way has means over squares of ``side`` latents that all
-    frames share.
-    """
+class CardLCMScheduler(LCMScheduler):
+    """LCM's schedule with what a checkpoint's card says of its noise (see ``scheduler_for``)."""
 
-    side: int
+    side = 0
+    shift = 1.0
+    timesteps: torch.Tensor
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None, **more: Any) -> None:
+        """As diffusers' one, the steps moved by ``shift``."""
+        super().set_timesteps(num_inference_steps, device, **more)
+        if self.shift != 1:
+            whole = self.config.num_train_timesteps
+            share = (self.timesteps + 1) / whole
+            moved = self.shift * share / (1 + (self.shift - 1) * share)
+            self.timesteps = (moved * whole).round().long() - 1
 
     def step(
         self,
@@ -29,17 +38,18 @@ class SharingLCMScheduler(LCMScheduler):
         generator: torch.Generator | None = None,
         return_dict: bool = True,
     ) -> Any:
-        """As diffusers' one."""
+        """As diffusers' one, with noise whose means over squares all frames share."""
         stepped = super().step(model_output, timestep, sample, generator)
-        last = self.step_index == self.num_inference_steps
         after, seen = stepped.prev_sample, stepped.denoised
-        if not last:
+        if self.side and self.step_index < self.num_inference_steps:
             clip = self.alphas_cumprod[self.timesteps[self.step_index]].sqrt() * seen
             after = clip + with_shared_means(after - clip, self.side)
         return LCMSchedulerOutput(after, seen) if return_dict else (after, seen)
 
 
-def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0) -> SchedulerMixin:
+def scheduler_for(
+    asked: str | None, own: SchedulerMixin, shared_noise: int = 0, shift: float = 1.0
+) -> SchedulerMixin:
     """The schedule ``asked`` for (of SCHEDULES) with a model whose own is ``own``, which is None's.
 
     "ddim" is what AnimateDiff and SparseCtrl sample with (Song et al. 2021, arXiv 2010.02502).
@@ -49,7 +59,8 @@ def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0)
     unless their pictures are as plain as blockout-mini's, whose faults fresh noise covers up.
     The noise that the model was trained with, and what it predicts, stay as they are.
     ``shared_noise`` is the side of the squares whose means all frames share in noise that the
-    schedule adds (see ``with_shared_means``).
+    schedule adds (see ``with_shared_means``). ``shift`` above 1 moves LCM's steps towards pure
+    noise (Esser et al. 2024, arXiv 2403.03206, section 5.3.2), for a model that was trained so.
     """
     if asked is None or (asked == "ddim" and isinstance(own, DDIMScheduler)):
         return own
@@ -70,14 +81,13 @@ def scheduler_for(asked: str | None, own: SchedulerMixin, shared_noise: int = 0)
         if name in config
     }
     if asked == "lcm":
-        made = (SharingLCMScheduler if shared_noise else LCMScheduler)(
+        made = CardLCMScheduler(
             **kept,
             clip_sample=False,
             set_alpha_to_one=False,
             original_inference_steps=LCM_PLACES,
         )
-        if shared_noise:
-            made.side = shared_noise
+        made.side, made.shift = shared_noise, shift
         return made
     known = inspect.signature(DPMSolverMultistepScheduler).parameters
     return DPMSolverMultistepScheduler(

@@ -54,13 +54,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="image=6,motion=3",
         help="all: the stages to run and their shares of the time, instead of the recipe's",
     )
+    add(
+        "--means",
+        type=_shares,
+        metavar="motion_adapter=0.5",
+        help="export: parts to write as means with the base's, and the share of the trained ones",
+    )
     add("--target", type=Path, help="all, export: the checkpoint folder to write")
     add("--shard-size", default="10GB", help="all, export: largest file of weights (15MB)")
     add("--guidance", type=float, help="measure, export: guidance, instead of the recipe's")
 
 
 def _shares(text: str) -> dict[str, float]:
-    """Stages and their shares; argparse makes a sentence of a ValueError."""
+    """Names and their shares; argparse makes a sentence of a ValueError."""
     return {name: float(share) for name, share in (pair.split("=") for pair in text.split(","))}
 
 
@@ -137,7 +143,7 @@ def _work(options: argparse.Namespace) -> int:
         elif options.stage != "export":
             STAGES[options.stage](run)
         if options.stage in ("all", "export") and together.leads():
-            run.export(options.target, options.guidance, options.shard_size)
+            run.export(options.target, options.guidance, options.shard_size, options.means)
     except (FileNotFoundError, FileExistsError, EngineError) as error:
         print(error)
         return 2

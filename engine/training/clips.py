@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..motion import use_reference_normalisation
 from ..vae import decode
-from .data import Shards
+from .data import Shards, cropped
 from .diffusion import (
     Control,
     Frozen,
@@ -168,12 +168,14 @@ def train_on_clips(
     loss: ClipLoss | None = None,
     sampler: ClipSampler | None = None,
     recognition: float = 0.0,
+    crop: int = 0,
 ) -> Mapping[str, nn.Module]:
     """Train ``learns``, which is inside ``model`` or ``encoders``; returns its averaged weights.
 
     ``loss`` and ``sampler``, which draws the grids, are those of a diffusion model by default.
     ``recognition`` weighs, beside it, the loss by which the encoders name the shapes in each frame,
-    in those without a guide too; above 0 it needs the clips' field regions.
+    in those without a guide too; above 0 it needs the clips' field regions. ``crop`` is the side
+    of the squares, in pixels, that are cut from the clips (see ``cropped``).
 
     Whatever else is to stay as it is takes no gradient already. A batch that ``teaching`` holds to
     a guide gets it on ``keyframes(number of frames, rng)``. Sources: AnimateDiff, section 4.2
@@ -191,7 +193,7 @@ def train_on_clips(
     def loss_of(step: int) -> Tensor:
         if step % 100 == 0:
             data.refresh()
-        batch = data.sample(rng, config.batch)
+        batch = cropped(data.sample(rng, config.batch), crop, rng)
         clean = batch["latents"].float().transpose(1, 2)
         captions = teaching.captions(batch["captions"], rng)
         guide = teaching.guide(rng)

@@ -149,6 +149,25 @@ class Shards:
         return batch
 
 
+def cropped(batch: dict, side: int, rng: random.Random) -> dict:
+    """A batch's latents, guides and regions in a square of ``side`` pixels at a random place.
+
+    ``side`` is a multiple of 8, and 0 or not smaller than the pictures for all of them.
+    """
+    height, width = batch["latents"].shape[-2:]
+    cut = side // 8
+    if not 0 < cut < min(height, width):
+        return batch
+    top, left = (rng.randint(0, whole - cut) for whole in (height, width))
+    made = {"captions": batch["captions"]}
+    for name in batch.keys() - made.keys():
+        # Guides and regions are finer than latents.
+        times = batch[name].shape[-1] // width
+        rows, columns = (slice(times * at, times * (at + cut)) for at in (top, left))
+        made[name] = batch[name][..., rows, columns]
+    return made
+
+
 @torch.no_grad()
 def add_latents(
     folder: Path, encode: Callable[[Tensor], Tensor], mirror: bool, device: torch.device

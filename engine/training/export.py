@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from ..evaluation.eight_bits import save_in_eight_bits
 
 MODEL_FOLDERS = (
@@ -43,6 +46,7 @@ def describe(
     licence: str = "CC0-1.0",
     guidance_end: float = 1.0,
     schedule: str | None = None,
+    timestep_shift: float = 1.0,
 ) -> dict[str, Any]:
     """The content of animatic.json, but for the guides."""
     defaults = {"steps": steps, "guidance": guidance, "guidance_end": guidance_end}
@@ -53,7 +57,16 @@ def describe(
         "defaults": defaults | ({"schedule": schedule} if schedule else {}),
         "lineart_width": lineart_width,
         "licence": licence,
-    }
+    } | ({"timestep_shift": timestep_shift} if timestep_shift != 1 else {})
+
+
+@torch.no_grad()
+def mean_weights(trained: nn.Module, before: nn.Module, share: float) -> None:
+    """Make of ``trained`` the mean of its weights and those of ``before``, which it was trained on
+    from, with ``share`` (0 to 1) of its own (model soups, Wortsman et al. 2022, arXiv 2203.05482).
+    """
+    for mine, earlier in zip(trained.parameters(), before.parameters(), strict=True):
+        mine.lerp_(earlier, 1 - share)
 
 
 def write_checkpoint(
@@ -66,9 +79,9 @@ def write_checkpoint(
     files: Mapping[str, Path] | None = None,
 ) -> None:
     """Write a checkpoint folder: ``parts`` (models by folder name) in half precision, those for
-    `animatic evaluate` alone in eight bits, ``fixed``
-    (tokenizer, scheduler) and ``files`` (by their place in the folder) as they are, and what of a
-    model is in ``base`` and not among these as links.
+    `animatic evaluate` alone in eight bits, ``fixed`` (tokenizer, scheduler) and ``files`` (by
+    their place in the folder) as they are, and what is in ``base`` and not among these as links:
+    a model's parts, LoRAs, and what reference pictures need.
 
     No file of weights is larger than ``shard_size``. The models are converted in place, so pass
     copies of what goes on training. Raises FileNotFoundError where a part is in neither.
@@ -85,8 +98,14 @@ def write_checkpoint(
         _forget_origin(place / "config.json")
     for name, thing in fixed.items():
         thing.save_pretrained(_emptied(folder / name))
+    if base is not None:
+        for name in ("loras", *about.get("image_prompt", {}).values()):
+            if name not in parts and (base / name).exists():
+                _link(base / name, folder / name)
     for name, path in (files or {}).items():
         (folder / name).parent.mkdir(exist_ok=True)
+        # An earlier export's file may be a link to the base's.
+        (folder / name).unlink(missing_ok=True)
         shutil.copy2(path, folder / name)
     optional = (*GUIDE_FOLDERS.values(), *EVALUATION_FOLDERS)
     for name in (*MODEL_FOLDERS, *EVALUATION_FOLDERS, "tokenizer", "scheduler"):
@@ -134,14 +153,22 @@ def _forget_origin(config: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Hard links where the file system has them, so that a base is not on the disk twice."""
-    _emptied(target)
-    for path in source.iterdir():
-        if path.suffix in _LINKED:
-            try:
-                os.link(path.resolve(), target / path.name)
-            except OSError:
-                shutil.copy2(path, target / path.name)
+    """Hard links where the file system has them, so that a base is not on the disk twice.
+
+    ``source`` is a folder of files, or a file.
+    """
+    if source.is_dir():
+        _emptied(target)
+        for path in source.iterdir():
+            if path.suffix in _LINKED:
+                _link(path, target / path.name)
+        return
+    target.parent.mkdir(exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -27,6 +27,8 @@ class LoopConfig:
     and vectors by AdamW.
 
     The budget is ``minutes`` of the clock, or ``steps`` where that is given and reached first.
+    Pictures are drawn every ``sample_seconds`` and at the end; 0: never, since with large clips
+    on a CPU a grid takes minutes.
     """
 
     minutes: float
@@ -192,7 +194,7 @@ class Loop:
         unseen: list[Tensor] = []
         losses: list[float] = []
         mean = math.nan
-        if not together.leads():
+        if not together.leads() or not config.sample_seconds:
             sample = None
         while self._spent() < 1:
             loss = loss_of(self.step)

@@ -18,13 +18,21 @@ Recipe = dict[str, dict[str, Any]]
 def read_recipe(name: str) -> Recipe:
     """The recipe in a file, or the one of that name that comes with Animatic.
 
-    Raises FileNotFoundError with the names there are.
+    What it says comes before what the recipe says that it ``extends``, entry by entry; only its
+    [shares] replace all of them. Raises FileNotFoundError with the names there are.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
         raise FileNotFoundError(f"There is no recipe {path}. Name a .toml file, or one of {known}.")
-    return tomllib.loads(path.read_text("utf-8"))
+    told: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    extended = told.pop("extends", None)
+    if extended is None:
+        return told
+    whole = read_recipe(extended)
+    for table, entries in told.items():
+        whole[table] = entries if table == "shares" else whole.get(table, {}) | entries
+    return whole
 
 
 def entry(recipe: Recipe, table: str, name: str) -> Any:

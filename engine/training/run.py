@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNet2D
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..errors import EngineError
 from ..evaluation.eight_bits import read_weights
 from ..evaluation.estimator import build_estimator
 from ..vae import VAE_CLASSES
@@ -31,6 +32,7 @@ from .export import (
     MODEL_FOLDERS,
     PER_FRAME,
     describe,
+    mean_weights,
     write_checkpoint,
 )
 from .image import Teaching
@@ -232,11 +234,28 @@ class Run:
         for name, model in models.items() if together.leads() else ():
             model.save_pretrained(self.folder / "parts" / name)
 
-    def export(self, target: Path, guidance: float | None = None, shard_size: str = "10GB") -> None:
-        """Write the checkpoint folder: what was trained, in half precision, and the base's rest."""
+    def export(
+        self,
+        target: Path,
+        guidance: float | None = None,
+        shard_size: str = "10GB",
+        means: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write the checkpoint folder: what was trained, in half precision, and the base's rest.
+
+        ``means`` gives parts the share of what was trained in them; the rest are the base's weights
+        (see ``mean_weights``). Raises EngineError where it names a part that is not in both.
+        """
         names = (*MODEL_FOLDERS, ENCODER, *EVALUATION_FOLDERS)
         trained = [n for n in names if (self.folder / "parts" / n).is_dir()]
         parts = {name: self.part(name) for name in trained}
+        for name, share in (means or {}).items():
+            if name not in parts or self.base is None or not (self.base / name).is_dir():
+                raise EngineError(
+                    f"There is no mean of {name} to write: it has to be both in "
+                    f"{self.folder / 'parts'} and in the checkpoint named with --base."
+                )
+            mean_weights(parts[name], self._read(name, self.base / name).to(self.device), share)
         if self.find("motion_adapter") is None and self.base is None:
             # A model without motion training still needs the folder: silent motion modules.
             parts["motion_adapter"] = self.part("motion_adapter", False)
@@ -266,7 +285,10 @@ class Run:
         about = describe(name, width, height, frames, size.fps, size.lineart_width, **told)
         about["shared_noise"] = self.shared_noise
         card = self._card
-        about |= {key: card[key] for key in ("name", "licence", "defaults") if key in card}
+        if self.base is not None:
+            about.pop("timestep_shift", None)
+        kept = ("name", "licence", "defaults", "timestep_shift", "few_steps", "image_prompt")
+        about |= {key: card[key] for key in kept if key in card}
         if self.base is not None and not card:
             about["name"] = self.base.name
         return about

@@ -142,7 +142,7 @@ def stage_motion(run: Run) -> None:
     trained = train_on_clips(
         "motion", {"motion_adapter": adapter}, model, encoders, all_frames,
         frozen, data, held_out, run.folder, run.config("motion"), teaching,
-        _loss_of(run, "motion", model, frozen),
+        _loss_of(run, "motion", model, frozen), crop=entry(run.recipe, "motion", "crop"),
     )  # fmt: skip
     run.keep(trained)
 
@@ -160,7 +160,7 @@ def stage_sparsectrl(run: Run, guide: str) -> None:
         f"sparsectrl_{guide}", {"encoder": encoder}, model, {guide: encoder}, random_keyframes,
         frozen, data, held_out, run.folder, run.config("sparsectrl"),
         run.teaching("sparsectrl", {guide: 1.0}), _loss_of(run, "sparsectrl", model, frozen),
-        recognition=recognition,
+        recognition=recognition, crop=entry(run.recipe, "sparsectrl", "crop"),
     )  # fmt: skip
     run.keep({GUIDE_FOLDERS[guide]: trained["encoder"]})
 

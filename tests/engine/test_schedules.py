@@ -76,6 +76,21 @@ def test_from_pure_noise_a_perfect_model_comes_to_its_picture(asked: str | None)
     assert (latents - picture).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 50])
+def test_a_shift_moves_lcms_steps_towards_noise(steps: int) -> None:
+    own = build_scheduler("v_prediction", zero_snr=True)
+    even, moved = (scheduler_for("lcm", own, shift=shift) for shift in (1.0, 2.0))
+    for schedule in (even, moved):
+        schedule.set_timesteps(steps)
+    assert len(moved.timesteps) == steps
+    assert moved.timesteps[0] == 999
+    assert (moved.timesteps.diff() < 0).all()
+    assert (moved.timesteps[1:] > even.timesteps[1:]).all()
+    # Signal and noise change places where the shift says: half of the way is two thirds of it.
+    if steps == 2:
+        assert moved.timesteps.tolist() == [999, 666]
+
+
 def test_noise_that_lcm_adds_is_shared_too() -> None:
     own = build_scheduler("v_prediction", zero_snr=True)
     latents, output = (torch.randn(1, 4, 3, 8, 8) for _ in range(2))

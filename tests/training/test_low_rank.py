@@ -85,7 +85,7 @@ def test_few_steps_lora_leaves_the_teacher_and_comes_into_the_checkpoint(
     run.export(made)
     card = json.loads((made / "animatic.json").read_text())
     assert card["few_steps"]["lora"] == "few-steps"
-    assert card["few_steps"]["steps"] == {"draft": 4, "standard": 8, "final": 12}
+    assert card["few_steps"]["steps"] == {"draft": 2, "standard": 3, "final": 4}
     assert not (base / "loras").exists()
 
     path = made / "loras" / "few-steps.safetensors"

@@ -14,7 +14,7 @@ from animatic.engine.evaluation.subjects import load_per_frame  # noqa: E402
 from animatic.engine.training import architecture, captions, estimator  # noqa: E402
 from animatic.engine.training.architecture import SIZES, build_untrained  # noqa: E402
 from animatic.engine.training.clips import motion_model, sparse_control  # noqa: E402
-from animatic.engine.training.data import Shards  # noqa: E402
+from animatic.engine.training.data import Shards, cropped  # noqa: E402
 from animatic.engine.training.diffusion import (  # noqa: E402
     diffusion_loss,
     noisy_and_target,
@@ -46,6 +46,28 @@ def test_steadiness_counts_what_flickers_and_nothing_else():
         weighed = diffusion_loss(target + error, target, steadiness=0.5).item()
         assert plain == pytest.approx(1.0, rel=1e-5)
         assert weighed == pytest.approx(1.0 + 0.5 * more, rel=1e-5)
+
+
+def test_a_crop_shows_one_square_in_latents_guides_and_regions():
+    places = torch.arange(6 * 8).reshape(1, 1, 6, 8)
+    fields = {"latents": 1, "depth": 8, "regions": 2}
+    batch: dict = {
+        name: places.repeat_interleave(times, -2).repeat_interleave(times, -1)
+        for name, times in fields.items()
+    }
+    batch["captions"] = ["a box"]
+    seen = set()
+    for seed in range(20):
+        cut = cropped(batch, 32, random.Random(seed))
+        assert cut["captions"] == ["a box"]
+        assert cut["latents"].shape == (1, 1, 4, 4)
+        for name, times in fields.items():
+            assert torch.equal(cut[name][..., ::times, ::times], cut["latents"])
+            assert cut[name].shape[-1] == 4 * times
+        seen.add(int(cut["latents"][0, 0, 0, 0]))
+    assert len(seen) > 5
+    assert cropped(batch, 0, random.Random(0)) is batch
+    assert cropped(batch, 64, random.Random(0)) is batch
 
 
 @pytest.mark.parametrize(("shift", "median"), [(1.0, 500), (3.0, 750)])
@@ -100,7 +122,21 @@ def test_mini_model_fits_its_limits():
     assert sum(p.numel() for part in parts.values() for p in part.parameters()) * 2 <= 50e6
 
 
-@pytest.mark.parametrize("name", ["blockout-mini", "blockout-mini-gpu", "sd15"])
+def test_a_recipe_says_only_what_it_changes(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        'extends = "blockout-mini"\n[motion]\nbatch = 3\n[shares]\nmotion = 1\n', encoding="utf-8"
+    )
+    told, whole = read_recipe(str(mine)), read_recipe("blockout-mini")
+    assert told.pop("shares") == {"motion": 1}
+    assert told.pop("motion") == whole.pop("motion") | {"batch": 3}
+    del whole["shares"]
+    assert told == whole
+
+
+@pytest.mark.parametrize(
+    "name", ["blockout-mini", "blockout-mini-256", "blockout-mini-gpu", "sd15"]
+)
 def test_recipes_say_all_that_their_stages_ask(name, tmp_path):
     run = Run(tmp_path, read_recipe(name))
     assert run.size.native in (128, 256, 512)
