@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--means",
         type=_shares,
         metavar="motion_adapter=0.5",
-        help="export: parts to write as means with the base's, and the share of the trained ones",
+        help="all, export: parts to write as means with the base's, and the trained ones' share",
     )
     add("--target", type=Path, help="all, export: the checkpoint folder to write")
     add("--shard-size", default="10GB", help="all, export: largest file of weights (15MB)")

@@ -244,7 +244,8 @@ class Run:
         """Write the checkpoint folder: what was trained, in half precision, and the base's rest.
 
         ``means`` gives parts the share of what was trained in them; the rest are the base's weights
-        (see ``mean_weights``). Raises EngineError where it names a part that is not in both.
+        (see ``mean_weights``). Raises EngineError where it names a part that is not in both, or a
+        share outside 0 to 1.
         """
         names = (*MODEL_FOLDERS, ENCODER, *EVALUATION_FOLDERS)
         trained = [n for n in names if (self.folder / "parts" / n).is_dir()]
@@ -255,6 +256,8 @@ class Run:
                     f"There is no mean of {name} to write: it has to be both in "
                     f"{self.folder / 'parts'} and in the checkpoint named with --base."
                 )
+            if not 0 <= share <= 1:
+                raise EngineError(f"The share of {name} is {share:g}: give one from 0 to 1.")
             mean_weights(parts[name], self._read(name, self.base / name).to(self.device), share)
         if self.find("motion_adapter") is None and self.base is None:
             # A model without motion training still needs the folder: silent motion modules.
@@ -285,7 +288,7 @@ class Run:
         about = describe(name, width, height, frames, size.fps, size.lineart_width, **told)
         about["shared_noise"] = self.shared_noise
         card = self._card
-        if self.base is not None:
+        if card:
             about.pop("timestep_shift", None)
         kept = ("name", "licence", "defaults", "timestep_shift", "few_steps", "image_prompt")
         about |= {key: card[key] for key in kept if key in card}

@@ -86,7 +86,10 @@ def test_a_shift_moves_lcms_steps_towards_noise(steps: int) -> None:
     assert moved.timesteps[0] == 999
     assert (moved.timesteps.diff() < 0).all()
     assert (moved.timesteps[1:] > even.timesteps[1:]).all()
-    # Signal and noise change places where the shift says: half of the way is two thirds of it.
+    # What was half of the way becomes two thirds of it, and so on.
+    share = (even.timesteps + 1) / 1000
+    expected = 1000 * 2 * share / (1 + share) - 1
+    assert (moved.timesteps - expected).abs().max() <= 0.5
     if steps == 2:
         assert moved.timesteps.tolist() == [999, 666]
 

@@ -103,5 +103,6 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
     run.export(out)
     assert load_file(out / "loras" / lora.name)["weight"] == 0
     assert load_file(lora)["weight"] == 1
-    with pytest.raises(EngineError, match="no mean of unet"):
-        run.export(out, means={"unet": 0.5})
+    for means, said in (({"unet": 0.5}, "no mean of unet"), ({"motion_adapter": 6.0}, "0 to 1")):
+        with pytest.raises(EngineError, match=said):
+            run.export(out, means=means)
