@@ -14,6 +14,14 @@ SCHEDULES = ("ddim", "dpm", "lcm")
 LCM_PLACES = 50
 
 
+def shifted(share: torch.Tensor, shift: float) -> torch.Tensor:
+    """Shares 0..1 of the way to pure noise, moved towards it by a ``shift`` above 1.
+
+    Source: Esser et al. 2024 (arXiv 2403.03206), section 5.3.2.
+    """
+    return shift * share / (1 + (shift - 1) * share)
+
+
 class CardLCMScheduler(LCMScheduler):
     """LCM's schedule with what a checkpoint's card says of its noise (see ``scheduler_for``)."""
 
@@ -26,8 +34,7 @@ class CardLCMScheduler(LCMScheduler):
         super().set_timesteps(num_inference_steps, device, **more)
         if self.shift != 1:
             whole = self.config.num_train_timesteps
-            share = (self.timesteps + 1) / whole
-            moved = self.shift * share / (1 + (self.shift - 1) * share)
+            moved = shifted((self.timesteps + 1) / whole, self.shift)
             self.timesteps = (moved * whole).round().long() - 1
 
     def step(
@@ -59,8 +66,8 @@ def scheduler_for(
     unless their pictures are as plain as blockout-mini's, whose faults fresh noise covers up.
     The noise that the model was trained with, and what it predicts, stay as they are.
     ``shared_noise`` is the side of the squares whose means all frames share in noise that the
-    schedule adds (see ``with_shared_means``). ``shift`` above 1 moves LCM's steps towards pure
-    noise (Esser et al. 2024, arXiv 2403.03206, section 5.3.2), for a model that was trained so.
+    schedule adds (see ``with_shared_means``). ``shift`` moves LCM's steps (see ``shifted``), for
+    a model that was trained so.
     """
     if asked is None or (asked == "ddim" and isinstance(own, DDIMScheduler)):
         return own

@@ -12,6 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..image_prompt import text_and_image
 from ..noise import noise_of
+from ..schedules import shifted
 from ..vae import Vae
 
 
@@ -133,7 +134,7 @@ def noisy_and_target(
     """Latents [b, ...] -> (noisy latents, timesteps [b], what the model should predict).
 
     ``generator`` is on the latents' device. A ``shift`` above 1 brings noisy timesteps more often
-    (Esser et al. 2024, arXiv 2403.03206, section 5.3.2): of 3, half of them are above 0.75.
+    (see ``shifted``): of 3, half of them are above 0.75.
     ``shared`` as in ``noise_of``.
     """
     steps = scheduler.config.num_train_timesteps
@@ -141,8 +142,7 @@ def noisy_and_target(
     count, device = len(clean), clean.device
     offsets = torch.rand(count, generator=generator, device=device)
     parts = (torch.arange(count, device=device) + offsets) / count
-    parts = shift * parts / (1 + (shift - 1) * parts)
-    time = (parts * steps).long().clamp(max=steps - 1)
+    time = (shifted(parts, shift) * steps).long().clamp(max=steps - 1)
     noise = noise_of(generator, clean.shape, device, shared)
     noisy = scheduler.add_noise(clean, noise, time)
     if scheduler.config.prediction_type == "v_prediction":

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def write_checkpoint(
     """Write a checkpoint folder: ``parts`` (models by folder name) in half precision, those for
     `animatic evaluate` alone in eight bits, ``fixed`` (tokenizer, scheduler) and ``files`` (by
     their place in the folder) as they are, and what is in ``base`` and not among these as links:
-    a model's parts, LoRAs, and what reference pictures need.
+    a model's parts, LoRAs, image ControlNets, and what reference pictures need.
 
     No file of weights is larger than ``shard_size``. The models are converted in place, so pass
     copies of what goes on training. Raises FileNotFoundError where a part is in neither.
@@ -99,7 +100,8 @@ def write_checkpoint(
     for name, thing in fixed.items():
         thing.save_pretrained(_emptied(folder / name))
     if base is not None:
-        for name in ("loras", *about.get("image_prompt", {}).values()):
+        named = (about.get(brought, {}).values() for brought in ("image_prompt", "image_guides"))
+        for name in ("loras", *chain.from_iterable(named)):
             if name not in parts and (base / name).exists():
                 _link(base / name, folder / name)
     for name, path in (files or {}).items():

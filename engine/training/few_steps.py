@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler, UNetMotionModel
 from torch import Tensor
 
 from ..noise import noise_of
-from ..schedules import LCM_PLACES, scheduler_for
+from ..schedules import LCM_PLACES, scheduler_for, shifted
 from .diffusion import Control, Frozen, half_precision, predict
 from .low_rank import without_lora
 
@@ -39,7 +39,8 @@ class Consistency:
     """The loss of a student, ``model`` with its LoRA, whose teacher is guided by ``guidance``.
 
     ``empty`` [1, l, d] is the empty prompt's encoding. The guidance becomes a part of the student:
-    it is to be used with a guidance of 1.
+    it is to be used with a guidance of 1. ``shift`` moves the places that it learns at, as those of
+    sampling are moved (see ``schedules.shifted``).
     """
 
     model: UNetMotionModel
@@ -47,6 +48,7 @@ class Consistency:
     empty: Tensor
     guidance: float
     shared_noise: int = 0
+    shift: float = 1.0
 
     def __call__(
         self, clean: Tensor, text: Tensor, control: Control | None, noise: torch.Generator
@@ -56,9 +58,10 @@ class Consistency:
         ``noise`` is a generator on the latents' device.
         """
         device = clean.device
-        steps = self.scheduler.config.num_train_timesteps // LCM_PLACES
+        whole = self.scheduler.config.num_train_timesteps
+        steps = whole // LCM_PLACES
         place = torch.randint(LCM_PLACES, (len(clean),), generator=noise, device=device)
-        time = (place + 1) * steps - 1
+        time = (shifted((place + 1) / LCM_PLACES, self.shift) * whole).round().long() - 1
         before = (time - steps).clamp(min=0)
         covering = noise_of(noise, clean.shape, device, self.shared_noise)
         noisy = self.scheduler.add_noise(clean, covering, time)
@@ -115,9 +118,13 @@ def sample_in_few(
     start: Tensor,
     control: Control | None,
     steps: int,
+    shift: float = 1.0,
 ) -> Tensor:
-    """Latents [b, 4, f, h, w] from the noise ``start`` in a few ``steps``, without guidance."""
-    lcm = scheduler_for("lcm", frozen.scheduler, frozen.shared_noise)
+    """Latents [b, 4, f, h, w] from the noise ``start`` in a few ``steps``, without guidance.
+
+    ``shift`` as in ``schedules.scheduler_for``.
+    """
+    lcm = scheduler_for("lcm", frozen.scheduler, frozen.shared_noise, shift)
     lcm.set_timesteps(steps)
     noise = torch.Generator().manual_seed(2)
     latents = start

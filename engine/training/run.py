@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNet2D
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..checkpoint import read_info
 from ..errors import EngineError
 from ..evaluation.eight_bits import read_weights
 from ..evaluation.estimator import build_estimator
@@ -59,6 +60,9 @@ def names_move(move: str) -> Callable[[str], bool]:
     wordings = MOVES.get(move, (move,))
     return lambda caption: any(wording in caption.lower() for wording in wordings)
 
+
+# Parts that stages leave weights of, and export writes.
+_AVERAGED = (*MODEL_FOLDERS, ENCODER, *EVALUATION_FOLDERS)
 
 # Of what stands where, which ray-cast blockouts have.
 _NO_REGIONS = " Other clips have no regions: grounding = 0 and recognition = 0 in the recipe."
@@ -125,6 +129,12 @@ class Run:
         if self.base is None:
             return self.size.shared_noise
         return int(self._card.get("shared_noise", 0))
+
+    @property
+    def timestep_shift(self) -> float:
+        """How far the card moves LCM's steps: as the base's does, or else as the recipe says."""
+        told = self._card or self.recipe["export"]
+        return float(told.get("timestep_shift", 1.0))
 
     @property
     def _card(self) -> dict[str, Any]:
@@ -234,6 +244,19 @@ class Run:
         for name, model in models.items() if together.leads() else ():
             model.save_pretrained(self.folder / "parts" / name)
 
+    def check_means(self, means: Mapping[str, float]) -> None:
+        """Raises EngineError for a part whose weights the base does not have, or a share outside 0
+        to 1.
+        """
+        for name, share in means.items():
+            if name not in _AVERAGED or self.base is None or not (self.base / name).is_dir():
+                raise EngineError(
+                    f"There is no mean of {name} to write: the checkpoint named with --base has to "
+                    f"have it, and it has to be one of {', '.join(_AVERAGED)}."
+                )
+            if not 0 <= share <= 1:
+                raise EngineError(f"The share of {name} is {share:g}: give one from 0 to 1.")
+
     def export(
         self,
         target: Path,
@@ -244,20 +267,15 @@ class Run:
         """Write the checkpoint folder: what was trained, in half precision, and the base's rest.
 
         ``means`` gives parts the share of what was trained in them; the rest are the base's weights
-        (see ``mean_weights``). Raises EngineError where it names a part that is not in both, or a
-        share outside 0 to 1.
+        (see ``mean_weights``). Raises EngineError as ``check_means`` does, and where one was not
+        trained.
         """
-        names = (*MODEL_FOLDERS, ENCODER, *EVALUATION_FOLDERS)
-        trained = [n for n in names if (self.folder / "parts" / n).is_dir()]
+        self.check_means(means or {})
+        trained = [n for n in _AVERAGED if (self.folder / "parts" / n).is_dir()]
         parts = {name: self.part(name) for name in trained}
         for name, share in (means or {}).items():
-            if name not in parts or self.base is None or not (self.base / name).is_dir():
-                raise EngineError(
-                    f"There is no mean of {name} to write: it has to be both in "
-                    f"{self.folder / 'parts'} and in the checkpoint named with --base."
-                )
-            if not 0 <= share <= 1:
-                raise EngineError(f"The share of {name} is {share:g}: give one from 0 to 1.")
+            if name not in parts or self.base is None:
+                raise EngineError(f"There is no mean of {name} to write: it was not trained.")
             mean_weights(parts[name], self._read(name, self.base / name).to(self.device), share)
         if self.find("motion_adapter") is None and self.base is None:
             # A model without motion training still needs the folder: silent motion modules.
@@ -278,7 +296,8 @@ class Run:
         write_checkpoint(target, about, parts, fixed, self.base, shard_size, files)
 
     def _about(self) -> dict[str, Any]:
-        size, told = self.size, self.recipe["export"]
+        size = self.size
+        told = self.recipe["export"] | {"timestep_shift": self.timestep_shift}
         width = height = size.native
         frames, name = size.frames, size.name
         shard = next(iter(sorted((self.folder / "clips").glob("*.pt"))), None)
@@ -288,10 +307,13 @@ class Run:
         about = describe(name, width, height, frames, size.fps, size.lineart_width, **told)
         about["shared_noise"] = self.shared_noise
         card = self._card
-        if card:
-            about.pop("timestep_shift", None)
-        kept = ("name", "licence", "defaults", "timestep_shift", "few_steps", "image_prompt")
+        kept = ("name", "licence", "defaults", "few_steps")
         about |= {key: card[key] for key in kept if key in card}
+        if card and self.base is not None:
+            info = read_info(self.base)
+            prompt = {k: p.relative_to(self.base).as_posix() for k, p in info.image_prompt.items()}
+            brought = {"image_prompt": prompt, "image_guides": info.image_guides}
+            about |= {key: told for key, told in brought.items() if told}
         if self.base is not None and not card:
             about["name"] = self.base.name
         return about

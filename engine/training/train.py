@@ -230,14 +230,15 @@ def stage_few_steps(run: Run) -> None:
     for_steps, guidance, scale = (
         entry(run.recipe, "few-steps", name) for name in ("for_steps", "guidance", "scale")
     )
-    steps = next(iter(for_steps.values()))
+    steps, shift = next(iter(for_steps.values())), run.timestep_shift
     trained = train_on_clips(
         "few_steps", {"layers": layers}, model, encoders, random_keyframes,
         frozen, data, held_out, run.folder, run.config("few-steps"), teaching,
-        Consistency(model, frozen.scheduler, empty, guidance, frozen.shared_noise),
+        Consistency(model, frozen.scheduler, empty, guidance, frozen.shared_noise, shift),
         lambda text, _, start, control: sample_in_few(
-            model, frozen, text, start, control, steps
+            model, frozen, text, start, control, steps, shift
         ),
+        crop=entry(run.recipe, "few-steps", "crop"),
     )  # fmt: skip
     if together.leads():
         write_lora(model, layers, trained["layers"], run.folder / "parts" / FEW_STEPS, scale)

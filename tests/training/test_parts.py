@@ -70,12 +70,14 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
     build_untrained(base, tiny=True)
     lora, adapter = base / "loras" / "few-steps.safetensors", base / "ip_adapter.safetensors"
     lora.parent.mkdir()
-    for file in (lora, adapter):
+    for file in (lora, adapter, base / "controlnet_depth.safetensors"):
         save_file({"weight": torch.ones(1)}, file)
     build_image_encoder(32, 32, 1).save_pretrained(base / "image_encoder")
     told = {
         "few_steps": {"lora": "few-steps", "steps": {"draft": 4}},
-        "image_prompt": {"encoder": "image_encoder", "adapter": "ip_adapter.safetensors"},
+        "image_prompt": {"encoder": "image_encoder", "adapter": "ip_adapter"},
+        "image_guides": {"depth": "controlnet_depth"},
+        "timestep_shift": 2.0,
     }
     card = json.loads((base / "animatic.json").read_text()) | told
     (base / "animatic.json").write_text(json.dumps(card))
@@ -94,6 +96,8 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
     info = read_info(out)
     assert info.few_steps == told["few_steps"]
     assert info.image_prompt["encoder"] == out / "image_encoder"
+    assert info.image_guides == {"depth": "controlnet_depth.safetensors"}
+    assert info.timestep_shift == 2
     assert (out / "loras" / lora.name).samefile(lora)
 
     # What a stage trains anew replaces what was brought, and leaves the base alone.
@@ -106,3 +110,6 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
     for means, said in (({"unet": 0.5}, "no mean of unet"), ({"motion_adapter": 6.0}, "0 to 1")):
         with pytest.raises(EngineError, match=said):
             run.export(out, means=means)
+        # Of a wrong one `all` speaks before it trains anything.
+    with pytest.raises(EngineError, match="one of unet"):
+        run.check_means({"unett": 0.5})
