@@ -50,7 +50,8 @@ class CheckpointInfo:
     ``image_prompt`` has the paths of "encoder" and "adapter", or nothing; ``few_steps`` the name
     of a "lora" and the "steps" that it takes at each quality level it is for, or nothing;
     ``shared_noise`` is the side of the squares, in latents, whose means all frames of its noise
-    share, or 0; ``timestep_shift`` moves the steps of LCM's schedule towards noise (1: not).
+    share, or 0 (see ``noise.shared_side``); ``timestep_shift`` moves the steps of LCM's schedule
+    towards noise (1: not).
     """
 
     folder: Path

@@ -1,5 +1,7 @@
 """The noise that covers clips, in training and in sampling."""
 
+from collections.abc import Collection
+
 import torch
 import torch.nn.functional as F
 
@@ -34,3 +36,16 @@ def with_shared_means(noise: torch.Tensor, side: int) -> torch.Tensor:
     common = means.mean(dim=2, keepdim=True) * means.shape[2] ** 0.5
     change = (common - means).repeat_interleave(side, dim=3).repeat_interleave(side, dim=4)
     return noise + change[..., : noise.shape[3], : noise.shape[4]]
+
+
+def shared_side(card: int, keyed: Collection[int], frames: int) -> int:
+    """The side of the squares whose means all frames share, in a clip of so many ``frames`` that is
+    held to guides on the frames ``keyed``.
+
+    As the model's ``card`` says; but where guides that lie half of the clip apart, or more, say how
+    things move, all of the noise is shared (1): it would only flicker. Elsewhere what differs from
+    frame to frame is all that a clip's motion can come from. What it brings with blockout-mini is
+    in its card.
+    """
+    told = bool(keyed) and 2 * (max(keyed) - min(keyed)) >= frames
+    return min(card, 1) if told else card

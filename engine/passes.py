@@ -14,7 +14,7 @@ from diffusers import ControlNetModel, SparseControlNetModel
 
 from .conditions import Condition, build_condition
 from .first_frame import Recorded, Renoised, Trajectory, generated
-from .noise import noise_of
+from .noise import noise_of, shared_side
 from .parts import Parts
 from .pictures import fitted, read_picture
 from .residuals import ControlBranch, ResidualCache
@@ -82,8 +82,11 @@ class TakeMaker:
         self.notes: list[str] = []
         self.passes = [self._pass(k, *size) for k, size in enumerate(sizes)]
         cache.keep_only([owner for each in self.passes for owner in each.branch.owners])
-        shared, shift = parts.info.shared_noise, parts.info.timestep_shift
-        self._scheduler = scheduler_for(sampling.get("schedule"), parts.scheduler, shared, shift)
+        keyed = {k["clip_frame"] for each in request["controls"] for k in each["keyframes"]}
+        self._shared = shared_side(parts.info.shared_noise, keyed, clip["frames"])
+        self._scheduler = scheduler_for(
+            sampling.get("schedule"), parts.scheduler, self._shared, parts.info.timestep_shift
+        )
 
     @property
     def encoders(self) -> list[Encoder]:
@@ -116,7 +119,7 @@ class TakeMaker:
     def take(self, seed: int) -> Generator[torch.Tensor, None, torch.Tensor]:
         """Gives the clip as it looks after each step; returns its latents [1, C, F, h, w]."""
         parts, sampling, clip = self._parts, self._request["sampling"], self._request["clip"]
-        context, shared = Context.asked(sampling), parts.info.shared_noise
+        context, shared = Context.asked(sampling), self._shared
         generator, painting = torch.Generator().manual_seed(seed), torch.Generator()
         # The picture is what a clip of one frame with its seed begins with.
         painting.manual_seed(sampling.get("first_frame", {}).get("seed", seed))

@@ -15,13 +15,13 @@ import pytest
 import torch
 from animatic.engine.checkpoint import content_hash, read_info
 from animatic.engine.motion import FrameNormMotionModule
-from animatic.engine.noise import noise_of
+from animatic.engine.noise import noise_of, shared_side
 from animatic.engine.residuals import ResidualCache
 from animatic.engine.run import Cancelled, Engine, EngineError, Take
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from PIL import Image
 
-from .conftest import Guides
+from .conftest import FRAMES, Guides
 
 MakeRequest = Callable[..., dict[str, Any]]
 
@@ -78,6 +78,17 @@ def test_frames_share_the_broad_parts_of_their_noise_and_nothing_else() -> None:
     assert abs(torch.nn.functional.avg_pool3d(many, (1, 4, 4)).std().item() - 0.25) < 0.01
 
 
+@pytest.mark.parametrize(
+    ("keyed", "side"),
+    [((), 4), ((0,), 4), ((0, 1, 2, 3), 4), ((6, 9), 4), ((0, 15), 1), ((4, 12), 1)],
+)
+def test_frames_share_all_of_their_noise_where_guides_say_how_things_move(
+    keyed: tuple[int, ...], side: int
+) -> None:
+    assert shared_side(4, keyed, 16) == side
+    assert shared_side(0, keyed, 16) == 0  # AnimateDiff's noise is independent, and stays so
+
+
 def test_a_card_may_ask_for_shared_noise(
     checkpoint: Path, request_for: MakeRequest, guides: Guides, tmp_path: Path
 ) -> None:
@@ -96,6 +107,12 @@ def test_a_card_may_ask_for_shared_noise(
     assert len({content_hash(info) for info in infos}) == 2  # a take knows which it was made with
     assert as_drawn.diff(dim=2).abs().max() > 0.1
     assert shared.diff(dim=2).abs().max() < 1e-5
+
+    assert seen[2].diff(dim=2).abs().max() > 0.1
+    seen.clear()
+    hook = each.parts.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    generate(each, request_for(guides.control("depth", {0: 1.0, FRAMES - 1: 1.0})), guides)
+    assert seen[0].diff(dim=2).abs().max() < 1e-5
 
 
 def test_same_seed_and_plan_same_bytes(
