@@ -82,7 +82,9 @@ class TakeMaker:
         self.notes: list[str] = []
         self.passes = [self._pass(k, *size) for k, size in enumerate(sizes)]
         cache.keep_only([owner for each in self.passes for owner in each.branch.owners])
-        keyed = {k["clip_frame"] for each in request["controls"] for k in each["keyframes"]}
+        # A keyframe without strength is in no condition.
+        masks = [condition.mask[0, 0, :, 0, 0] for _, condition in self.passes[0].controls]
+        keyed = {frame for mask in masks for frame in mask.nonzero().flatten().tolist()}
         self._shared = shared_side(parts.info.shared_noise, keyed, clip["frames"])
         self._scheduler = scheduler_for(
             sampling.get("schedule"), parts.scheduler, self._shared, parts.info.timestep_shift

@@ -109,10 +109,13 @@ def test_a_card_may_ask_for_shared_noise(
     assert shared.diff(dim=2).abs().max() < 1e-5
 
     assert seen[2].diff(dim=2).abs().max() > 0.1
-    seen.clear()
     hook = each.parts.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    generate(each, request_for(guides.control("depth", {0: 1.0, FRAMES - 1: 1.0})), guides)
-    assert seen[0].diff(dim=2).abs().max() < 1e-5
+    for strength, alike in ((1.0, True), (0.0, False)):
+        seen.clear()
+        control = guides.control("depth", {0: 1.0, FRAMES - 1: 1.0}, strength)
+        generate(each, request_for(control), guides)
+        assert (seen[0].diff(dim=2).abs().max() < 1e-5) == alike
+    hook.remove()
 
 
 def test_same_seed_and_plan_same_bytes(
