@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import ImageProjection
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -87,8 +87,8 @@ class ImagePromptLayers(nn.Module):
             layer: Any = unet.get_submodule(name)
             layer.set_processor(processor)
 
-    def write(self, path: Path) -> None:
-        """Write the layers as h94/IP-Adapter's ip-adapter_sd15 has them, in half precision."""
+    def _published(self) -> dict[str, nn.Parameter]:
+        """The weights by their names in h94/IP-Adapter's ip-adapter_sd15."""
         embeds, norm = self.projection.image_embeds, self.projection.norm
         state = {
             "image_proj.proj.weight": embeds.weight,
@@ -101,9 +101,21 @@ class ImagePromptLayers(nn.Module):
             # The published numbers count self-attentions too.
             state[f"ip_adapter.{2 * number + 1}.to_k_ip.weight"] = own.to_k_ip[0].weight
             state[f"ip_adapter.{2 * number + 1}.to_v_ip.weight"] = own.to_v_ip[0].weight
+        return state
+
+    def write(self, path: Path) -> None:
+        """Write the layers under their published names, in half precision."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        state = self._published()
         halves = {name: value.detach().half().cpu().contiguous() for name, value in state.items()}
         save_file(halves, path, {"format": "pt"})
+
+    @torch.no_grad()
+    def read(self, path: Path) -> None:
+        """Go on from what ``write`` wrote for a model of these sizes."""
+        stored = load_file(path)
+        for name, weight in self._published().items():
+            weight.copy_(stored[name])
 
 
 class References:
@@ -142,11 +154,12 @@ def train_image_prompt(
     folder: Path,
     config: LoopConfig,
     teaching: Teaching,
+    before: Path | None = None,
 ) -> tuple[CLIPVisionModelWithProjection, ImagePromptLayers]:
     """Train ``encoder`` and layers for the frozen image model; returns their averaged weights.
 
     ``guides`` are control encoders by their folders' names. The stills have fields colour, latents
-    and the guides'.
+    and the guides'. The layers go on from the file ``before``, without it from the text's.
     """
     rng = random.Random(config.seed)
     noise = torch.Generator(data.device).manual_seed(config.seed)
@@ -154,6 +167,8 @@ def train_image_prompt(
     attend_in_products(unet, *guides.values())
     settings: Any = encoder.config
     layers = ImagePromptLayers(unet, settings.projection_dim).to(data.device)
+    if before is not None:
+        layers.read(before)
     layers.put_into(unet)
     references = References(settings.image_size, data.device)
 

@@ -49,6 +49,10 @@ def test_each_layer_comes_back_where_it_was(tmp_path):
     for parameter in layers.parameters():
         torch.nn.init.normal_(parameter)
     layers.write(folder / "ip_adapter.safetensors")
+    again = ImagePromptLayers(run.part("unet"), 32)
+    again.read(folder / "ip_adapter.safetensors")
+    for mine, read in zip(layers.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(read, mine, atol=5e-3)
     build_image_encoder(32, 32, 1).save_pretrained(folder / "image_encoder")
     unet = load_parts(folder, default_plan("cpu"), lambda done, of: None).unet
     paths = {"encoder": folder / "image_encoder", "adapter": folder / "ip_adapter.safetensors"}
