@@ -313,7 +313,7 @@ class Run:
             info = read_info(self.base)
             prompt = {k: p.relative_to(self.base).as_posix() for k, p in info.image_prompt.items()}
             brought = {"image_prompt": prompt, "image_guides": info.image_guides}
-            about |= {key: told for key, told in brought.items() if told}
+            about |= {key: places for key, places in brought.items() if places}
         if self.base is not None and not card:
             about["name"] = self.base.name
         return about

@@ -207,8 +207,9 @@ def stage_image_prompt(run: Run) -> None:
     controls = {GUIDE_FOLDERS[g]: each for g, each in _frozen_encoders(run, guides).items()}
     for each in controls.values():
         skip_motion(each)
-    # The base's adapter knows the base's encoder alone.
-    before = run.base / ADAPTER if run.base and (run.base / ENCODER).is_dir() else None
+    # An adapter knows the encoder beside it alone.
+    found = run.find(ENCODER)
+    before = found.parent / ADAPTER if found else None
     encoder, layers = train_image_prompt(
         encoder, frozen, controls, data, held_out, run.folder, run.config("image-prompt"),
         run.teaching("image-prompt", guides), before if before and before.is_file() else None,

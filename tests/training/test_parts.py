@@ -110,6 +110,6 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
     for means, said in (({"unet": 0.5}, "no mean of unet"), ({"motion_adapter": 6.0}, "0 to 1")):
         with pytest.raises(EngineError, match=said):
             run.export(out, means=means)
-        # Of a wrong one `all` speaks before it trains anything.
+    # Of a wrong one `all` speaks before it trains anything.
     with pytest.raises(EngineError, match="one of unet"):
         run.check_means({"unett": 0.5})
