@@ -58,6 +58,11 @@ class Condition:
     over_steps: tuple[tuple[float, float], ...] = ()
     guess: bool = False
 
+    @property
+    def keyed(self) -> list[int]:
+        """The frames that have a guide, ascending."""
+        return self.mask[0, 0].flatten(1).any(1).nonzero().flatten().tolist()
+
     def factor_at(self, share: float) -> float:
         """What the strengths are multiplied by where ``share`` of the steps are done."""
         if not self.over_steps:

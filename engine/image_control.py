@@ -32,8 +32,7 @@ def image_residuals(
     channels] or [halves, F, tokens, channels]. Only frames with a guide are computed, each at its
     strength; the others get zeros.
     """
-    keyed = condition.mask[0, 0].flatten(1).any(1).tolist()
-    held = [frame for frame, with_guide in enumerate(keyed) if with_guide]
+    held = condition.keyed
     if not held:
         return None
     halves, frames = len(text), latents.shape[2]

@@ -82,9 +82,8 @@ class TakeMaker:
         self.notes: list[str] = []
         self.passes = [self._pass(k, *size) for k, size in enumerate(sizes)]
         cache.keep_only([owner for each in self.passes for owner in each.branch.owners])
-        # A keyframe without strength is in no condition.
-        masks = [condition.mask[0, 0, :, 0, 0] for _, condition in self.passes[0].controls]
-        keyed = {frame for mask in masks for frame in mask.nonzero().flatten().tolist()}
+        # Not of the request: a keyframe without strength is in no condition.
+        keyed = {frame for _, condition in self.passes[0].controls for frame in condition.keyed}
         self._shared = shared_side(parts.info.shared_noise, keyed, clip["frames"])
         self._scheduler = scheduler_for(
             sampling.get("schedule"), parts.scheduler, self._shared, parts.info.timestep_shift

@@ -22,6 +22,11 @@ def shifted(share: torch.Tensor, shift: float) -> torch.Tensor:
     return shift * share / (1 + (shift - 1) * share)
 
 
+def shifted_times(times: torch.Tensor, of: int, shift: float) -> torch.Tensor:
+    """Timesteps 0..of - 1 moved towards pure noise by a ``shift`` above 1 (see ``shifted``)."""
+    return (shifted((times + 1) / of, shift) * of).round().long() - 1
+
+
 class CardLCMScheduler(LCMScheduler):
     """LCM's schedule with what a checkpoint's card says of its noise (see ``scheduler_for``)."""
 
@@ -34,8 +39,7 @@ class CardLCMScheduler(LCMScheduler):
         super().set_timesteps(num_inference_steps, device, **more)
         if self.shift != 1:
             whole = self.config.num_train_timesteps
-            moved = shifted((self.timesteps + 1) / whole, self.shift)
-            self.timesteps = (moved * whole).round().long() - 1
+            self.timesteps = shifted_times(self.timesteps, whole, self.shift)
 
     def step(
         self,

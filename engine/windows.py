@@ -164,16 +164,14 @@ def window_condition(condition: Condition, window: Window) -> Condition:
     without a keyframe, for instance).
     """
     chosen = torch.tensor(window, device=condition.values.device)
-    mask = condition.mask[:, :, chosen]
-    held = mask[0, 0].flatten(1).any(1).tolist()
-    shown = tuple((place, window[place]) for place, keyed in enumerate(held) if keyed)
-    return replace(
+    cut = replace(
         condition,
         values=condition.values[:, :, chosen],
-        mask=mask,
+        mask=condition.mask[:, :, chosen],
         strengths=condition.strengths[list(window)],
-        key=(*condition.key, len(window), shown),
     )
+    shown = tuple((place, window[place]) for place in cut.keyed)
+    return replace(cut, key=(*condition.key, len(window), shown))
 
 
 def window_text(text: torch.Tensor, window: Window) -> torch.Tensor:

@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler, UNetMotionModel
 from torch import Tensor
 
 from ..noise import noise_of
-from ..schedules import LCM_PLACES, scheduler_for, shifted
+from ..schedules import LCM_PLACES, scheduler_for, shifted_times
 from .diffusion import Control, Frozen, half_precision, predict
 from .low_rank import without_lora
 
@@ -40,7 +40,7 @@ class Consistency:
 
     ``empty`` [1, l, d] is the empty prompt's encoding. The guidance becomes a part of the student:
     it is to be used with a guidance of 1. ``shift`` moves the places that it learns at, as those of
-    sampling are moved (see ``schedules.shifted``).
+    sampling are moved (see ``schedules.shifted_times``).
     """
 
     model: UNetMotionModel
@@ -61,7 +61,7 @@ class Consistency:
         whole = self.scheduler.config.num_train_timesteps
         steps = whole // LCM_PLACES
         place = torch.randint(LCM_PLACES, (len(clean),), generator=noise, device=device)
-        time = (shifted((place + 1) / LCM_PLACES, self.shift) * whole).round().long() - 1
+        time = shifted_times((place + 1) * steps - 1, whole, self.shift)
         before = (time - steps).clamp(min=0)
         covering = noise_of(noise, clean.shape, device, self.shared_noise)
         noisy = self.scheduler.add_noise(clean, covering, time)
