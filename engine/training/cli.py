@@ -133,7 +133,7 @@ def _work(options: argparse.Namespace) -> int:
             seed=options.seed,
             device=prepare(options.device, options.threads),
         )
-        run.check_means(options.means or {})
+        run.check_base(options.means or {})
         if options.stage == "measure":
             guidance = options.guidance or run.recipe["export"]["guidance"]
             print(json.dumps(measure(run, guidance), indent=2))

@@ -26,6 +26,7 @@ from .diffusion import (
     noisy_and_target,
     predict,
     sample,
+    side_under,
     start_noise,
 )
 from .image import Teaching, pixel_condition
@@ -76,7 +77,7 @@ def sparse_control(
         condition = pixel_condition(batch[guide])
     keyed = torch.tensor(list(keyframes), device=condition.device)
     mask = torch.zeros_like(condition[:, :1]).index_fill(2, keyed, 1)
-    return Control(encoder, condition * mask, mask)
+    return Control(encoder, condition * mask, mask, keyframes)
 
 
 # Of clean latents, text, control and a generator on the latents' device: a scalar.
@@ -92,12 +93,12 @@ def diffusion_loss_of(
 
     ``steadiness`` as in ``diffusion_loss``, ``shift`` as in ``noisy_and_target``.
     """
-    scheduler, shared = frozen.scheduler, frozen.shared_noise
 
     def loss(
         clean: Tensor, text: Tensor, control: Control | None, noise: torch.Generator
     ) -> Tensor:
-        noisy, time, target = noisy_and_target(scheduler, clean, noise, shift, shared)
+        shared = side_under(frozen.shared_noise, control, clean.shape[2])
+        noisy, time, target = noisy_and_target(frozen.scheduler, clean, noise, shift, shared)
         with half_precision(clean.device):
             prediction = predict(model, noisy, time, text, control)
         return diffusion_loss(prediction, target, steadiness)
@@ -134,13 +135,14 @@ class ClipGrid:
         frames, on the first and last, and on none."""
         latents = self.batch["latents"].transpose(1, 2)
         frames = latents.shape[2]
-        start = start_noise(latents.shape, latents.device, self.frozen.shared_noise)
         controls: list[Control | None] = [None]
         for guide, encoder in list(encoders.items())[:1]:
             for keyframes in ((0, frames - 1), range(frames)):
                 controls.insert(0, sparse_control(encoder, guide, self.batch, keyframes))
         made = []
         for control in controls:
+            shared = side_under(self.frozen.shared_noise, control, frames)
+            start = start_noise(latents.shape, latents.device, shared)
             clip = self.sampler(self.text, self.empty, start, control)
             flat = clip.transpose(1, 2).flatten(0, 1)
             # A few at a time: large pictures take much memory.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..image_prompt import text_and_image
-from ..noise import noise_of
+from ..noise import noise_of, shared_side
 from ..schedules import shifted
 from ..vae import Vae
 
@@ -42,12 +42,13 @@ class Control:
     """A condition encoder and what it is to hold the clip to.
 
     ``condition`` is [b, channels, f, h, w] (pixels in [0, 1], or latents), zero on frames without a
-    guide; ``mask`` is [b, 1, f, h, w], one on frames with a guide.
+    guide; ``mask`` is [b, 1, f, h, w], one on frames with a guide, which ``keyed`` names.
     """
 
     encoder: SparseControlNetModel
     condition: Tensor
     mask: Tensor
+    keyed: Sequence[int]
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
@@ -81,6 +82,13 @@ def attend_in_products(*modules: nn.Module) -> None:
             for layer in module.modules():
                 if isinstance(layer, Attention):
                     layer.set_processor(AttnProcessor())
+
+
+def side_under(card: int, control: Control | None, frames: int) -> int:
+    """What all frames share of a clip's noise under ``control``, as sampling has it
+    (see ``shared_side``).
+    """
+    return shared_side(card, control.keyed if control else (), frames)
 
 
 def start_noise(shape: Sequence[int], device: torch.device, shared: int = 0) -> Tensor:

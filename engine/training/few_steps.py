@@ -6,7 +6,7 @@ the LoRA, under guidance; the student learns to say from anywhere on the teacher
 what it says one step further on, so that all of them come to say the clip itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..noise import noise_of
 from ..schedules import LCM_PLACES, scheduler_for, shifted_times
-from .diffusion import Control, Frozen, half_precision, predict
+from .diffusion import Control, Frozen, half_precision, predict, side_under
 from .low_rank import without_lora
 
 # The pseudo-Huber loss's threshold, of diffusers' script.
@@ -31,7 +31,8 @@ def _column(values: Tensor) -> Tensor:
 def _twice(control: Control | None) -> Control | None:
     if control is None:
         return None
-    return Control(control.encoder, *(torch.cat([t, t]) for t in (control.condition, control.mask)))
+    condition, mask = (torch.cat([t, t]) for t in (control.condition, control.mask))
+    return replace(control, condition=condition, mask=mask)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Consistency:
         place = torch.randint(LCM_PLACES, (len(clean),), generator=noise, device=device)
         time = shifted_times((place + 1) * steps - 1, whole, self.shift)
         before = (time - steps).clamp(min=0)
-        covering = noise_of(noise, clean.shape, device, self.shared_noise)
+        shared = side_under(self.shared_noise, control, clean.shape[2])
+        covering = noise_of(noise, clean.shape, device, shared)
         noisy = self.scheduler.add_noise(clean, covering, time)
         with torch.no_grad():
             with without_lora(self.model), half_precision(device):
@@ -124,7 +126,8 @@ def sample_in_few(
 
     ``shift`` as in ``schedules.scheduler_for``.
     """
-    lcm = scheduler_for("lcm", frozen.scheduler, frozen.shared_noise, shift)
+    shared = side_under(frozen.shared_noise, control, start.shape[2])
+    lcm = scheduler_for("lcm", frozen.scheduler, shared, shift)
     lcm.set_timesteps(steps)
     noise = torch.Generator().manual_seed(2)
     latents = start

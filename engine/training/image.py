@@ -138,7 +138,8 @@ def start_condition_path(encoder: SparseControlNetModel, condition: Tensor) -> N
 def still_control(modules: Mapping[str, nn.Module], guide: str, batch: dict) -> Control:
     """The control of a batch of stills by one guide on every frame."""
     condition = pixel_condition(batch[guide])
-    return Control(modules[f"sparsectrl_{guide}"], condition, torch.ones_like(condition[:, :1]))
+    mask = torch.ones_like(condition[:, :1])
+    return Control(modules[f"sparsectrl_{guide}"], condition, mask, (0,))
 
 
 class StillGrid:

@@ -16,7 +16,7 @@ from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNet2D
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..checkpoint import read_info
+from ..checkpoint import read_info, read_json
 from ..errors import EngineError
 from ..evaluation.eight_bits import read_weights
 from ..evaluation.estimator import build_estimator
@@ -142,7 +142,7 @@ class Run:
         stored = self.base / "animatic.json" if self.base else None
         if stored is None or not stored.is_file():
             return {}
-        card: dict[str, Any] = json.loads(stored.read_text("utf-8"))
+        card: dict[str, Any] = read_json(stored, "the description of an Animatic checkpoint")
         return card
 
     def find(self, name: str) -> Path | None:
@@ -244,10 +244,14 @@ class Run:
         for name, model in models.items() if together.leads() else ():
             model.save_pretrained(self.folder / "parts" / name)
 
-    def check_means(self, means: Mapping[str, float]) -> None:
-        """Raises EngineError for a part whose weights the base does not have, or a share outside 0
-        to 1.
+    def check_base(self, means: Mapping[str, float]) -> None:
+        """Refuse now what ``export`` could not write after hours of training.
+
+        Raises EngineError for a base whose card is broken, a mean of a part that it does not have,
+        or a share outside 0 to 1.
         """
+        if self._card and self.base is not None:
+            read_info(self.base)
         for name, share in means.items():
             if name not in _AVERAGED or self.base is None or not (self.base / name).is_dir():
                 raise EngineError(
@@ -267,10 +271,10 @@ class Run:
         """Write the checkpoint folder: what was trained, in half precision, and the base's rest.
 
         ``means`` gives parts the share of what was trained in them; the rest are the base's weights
-        (see ``mean_weights``). Raises EngineError as ``check_means`` does, and where one was not
+        (see ``mean_weights``). Raises EngineError as ``check_base`` does, and where one was not
         trained.
         """
-        self.check_means(means or {})
+        self.check_base(means or {})
         trained = [n for n in _AVERAGED if (self.folder / "parts" / n).is_dir()]
         parts = {name: self.part(name) for name in trained}
         for name, share in (means or {}).items():

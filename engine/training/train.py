@@ -165,6 +165,30 @@ def stage_sparsectrl(run: Run, guide: str) -> None:
     run.keep({GUIDE_FOLDERS[guide]: trained["encoder"]})
 
 
+def stage_joint(run: Run) -> None:
+    """Train the motion modules and the guides' encoders together, on clips with random keyframes.
+
+    The papers train one after the other, so that motion modules fit encoders they never saw. Where
+    both are at hand, each learns what the other carries from a keyframe to the frames beside it.
+    """
+    recognition = entry(run.recipe, "joint", "recognition")
+    teaching = run.teaching("joint", _trained_guides(run, "joint"))
+    data, held_out = run.shards("clips", (*teaching.guides, *["regions"] * (recognition > 0)))
+    frozen = run.frozen()
+    adapter = run.part("motion_adapter", False)
+    model = motion_model(frozen.unet, adapter)
+    encoders = {guide: run.part(GUIDE_FOLDERS[guide]) for guide in teaching.guides}
+    _save_memory(run, "joint", model, *encoders.values())
+    learns = {"motion_adapter": adapter} | {GUIDE_FOLDERS[g]: e for g, e in encoders.items()}
+    trained = train_on_clips(
+        "joint", learns, model, encoders, random_keyframes,
+        frozen, data, held_out, run.folder, run.config("joint"), teaching,
+        _loss_of(run, "joint", model, frozen),
+        recognition=recognition, crop=entry(run.recipe, "joint", "crop"),
+    )  # fmt: skip
+    run.keep(trained)
+
+
 def stage_estimator(run: Run) -> None:
     """Train the eye of `animatic evaluate`, on stills of its own."""
     lessons = run.folder / "lessons"
@@ -290,6 +314,7 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "sparsectrl-depth": lambda run: stage_sparsectrl(run, "depth"),
     "sparsectrl-lineart": lambda run: stage_sparsectrl(run, "lineart"),
     "sparsectrl-render": lambda run: stage_sparsectrl(run, "render"),
+    "joint": stage_joint,
     "image-prompt": stage_image_prompt,
     "few-steps": stage_few_steps,
     "motionlora": stage_motionlora,

@@ -40,6 +40,7 @@ def small_recipe(small: dict[str, Any]) -> Callable[[int | None], Recipe]:
             "image",
             "motion",
             "sparsectrl",
+            "joint",
             "image-prompt",
             "few-steps",
             "motionlora",

@@ -112,4 +112,7 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
             run.export(out, means=means)
     # Of a wrong one `all` speaks before it trains anything.
     with pytest.raises(EngineError, match="one of unet"):
-        run.check_means({"unett": 0.5})
+        run.check_base({"unett": 0.5})
+    (base / "animatic.json").write_text('{"schema": 1, "name": "broken"}')
+    with pytest.raises(EngineError, match="lacks or mistakes an entry"):
+        run.check_base({})

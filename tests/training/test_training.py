@@ -1,19 +1,26 @@
 """Checkpoints of the small model, and that training it a little works and loads."""
 
+import copy
 import json
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+import torch.nn.functional as F  # noqa: E402
 from animatic.engine.evaluation.estimator import load_estimator  # noqa: E402
 from animatic.engine.evaluation.subjects import load_per_frame  # noqa: E402
-from animatic.engine.training import architecture, captions, estimator  # noqa: E402
+from animatic.engine.training import architecture, captions, clips, estimator  # noqa: E402
 from animatic.engine.training.architecture import SIZES, build_untrained  # noqa: E402
-from animatic.engine.training.clips import motion_model, sparse_control  # noqa: E402
+from animatic.engine.training.clips import (  # noqa: E402
+    diffusion_loss_of,
+    motion_model,
+    sparse_control,
+)
 from animatic.engine.training.data import Shards, cropped  # noqa: E402
 from animatic.engine.training.diffusion import (  # noqa: E402
     diffusion_loss,
@@ -46,6 +53,21 @@ def test_steadiness_counts_what_flickers_and_nothing_else():
         weighed = diffusion_loss(target + error, target, steadiness=0.5).item()
         assert plain == pytest.approx(1.0, rel=1e-5)
         assert weighed == pytest.approx(1.0 + 0.5 * more, rel=1e-5)
+
+
+def test_clips_are_covered_with_the_noise_that_sampling_starts_from(monkeypatch):
+    seen = []
+    monkeypatch.setattr(clips, "predict", lambda model, noisy, *_: seen.append(noisy) or noisy)
+    frozen = SimpleNamespace(scheduler=architecture.build_scheduler("epsilon"), shared_noise=2)
+    loss = diffusion_loss_of(None, frozen)
+    for keyframes in ((0, 3), (1, 2), None):
+        batch = {"depth": torch.zeros(1, 4, 32, 32, dtype=torch.uint8)}
+        control = sparse_control(None, "depth", batch, keyframes) if keyframes else None
+        loss(torch.zeros(1, 4, 4, 4, 4), None, control, torch.Generator().manual_seed(0))
+    means = [F.avg_pool3d(noisy, (1, 2, 2)) for noisy in seen]
+    for noisy, mean, all_of_it in zip(seen, means, (True, False, False), strict=True):
+        assert torch.allclose(mean, mean[:, :, :1].expand_as(mean), atol=1e-5)
+        assert torch.allclose(noisy, noisy[:, :, :1].expand_as(noisy), atol=1e-5) == all_of_it
 
 
 def test_a_crop_shows_one_square_in_latents_guides_and_regions():
@@ -141,7 +163,7 @@ def test_recipes_say_all_that_their_stages_ask(name, tmp_path):
     run = Run(tmp_path, read_recipe(name))
     assert run.size.native in (128, 256, 512)
     own_guides = {"sparsectrl": {"depth": 1.0}, "motionlora": {}}
-    for stage in {"image", "motion", "sparsectrl", "motionlora"} & set(run.recipe):
+    for stage in {"image", "motion", "sparsectrl", "joint", "motionlora"} & set(run.recipe):
         run.config(stage)
         run.teaching(stage, own_guides.get(stage))
     assert set(run.recipe["shares"]) <= set(STAGES)
@@ -197,6 +219,12 @@ def test_all_stages_train_and_export(tmp_path, small_recipe):
     STAGES["image"](run)
     for stage in ("motion", "sparsectrl-depth", "sparsectrl-render"):
         STAGES[stage](run)
+    together = ("motion_adapter", "sparsectrl_depth", "sparsectrl_lineart")
+    before = [copy.deepcopy(run.part(name).state_dict()) for name in together]
+    STAGES["joint"](run)
+    for name, old in zip(together, before, strict=True):
+        moved = [n for n, p in run.part(name).state_dict().items() if not torch.equal(p, old[n])]
+        assert any("motion_modules" in n for n in moved), name
     assert torch.load(tmp_path / "image.pt", weights_only=True)["step"] == 30
 
     # The image stage has learned something: on the same noise its error is below the start's.
