@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="motion_adapter=0.5",
         help="all, export: parts to write as means with the base's, and the trained ones' share",
     )
+    add(
+        "--strengths",
+        type=_shares,
+        metavar="depth=1.2,lineart=1.4",
+        help="all, export: factors of what the guides' encoders say at a strength of 1",
+    )
     add("--target", type=Path, help="all, export: the checkpoint folder to write")
     add("--shard-size", default="10GB", help="all, export: largest file of weights (15MB)")
     add("--guidance", type=float, help="measure, export: guidance, instead of the recipe's")
@@ -133,7 +139,8 @@ def _work(options: argparse.Namespace) -> int:
             seed=options.seed,
             device=prepare(options.device, options.threads),
         )
-        run.check_base(options.means or {})
+        means, strengths = options.means or {}, options.strengths or {}
+        run.check_export(means, strengths)
         if options.stage == "measure":
             guidance = options.guidance or run.recipe["export"]["guidance"]
             print(json.dumps(measure(run, guidance), indent=2))
@@ -144,7 +151,7 @@ def _work(options: argparse.Namespace) -> int:
         elif options.stage != "export":
             STAGES[options.stage](run)
         if options.stage in ("all", "export") and together.leads():
-            run.export(options.target, options.guidance, options.shard_size, options.means)
+            run.export(options.target, options.guidance, options.shard_size, means, strengths)
     except (FileNotFoundError, FileExistsError, EngineError) as error:
         print(error)
         return 2

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from torch import nn
 
 from ..evaluation.eight_bits import save_in_eight_bits
@@ -68,6 +69,16 @@ def mean_weights(trained: nn.Module, before: nn.Module, share: float) -> None:
     """
     for mine, earlier in zip(trained.parameters(), before.parameters(), strict=True):
         mine.lerp_(earlier, 1 - share)
+
+
+@torch.no_grad()
+def strengthen(encoder: SparseControlNetModel, factor: float) -> None:
+    """Make of ``factor`` what the encoder is used with at a strength of 1: its residuals, which
+    the layers at its outputs (ControlNet's zero convolutions) are the last to make, grow by it.
+    """
+    for layer in (*encoder.controlnet_down_blocks, encoder.controlnet_mid_block):
+        for weight in layer.parameters():
+            weight.mul_(factor)
 
 
 def write_checkpoint(

@@ -34,6 +34,7 @@ from .export import (
     PER_FRAME,
     describe,
     mean_weights,
+    strengthen,
     write_checkpoint,
 )
 from .image import Teaching
@@ -244,11 +245,11 @@ class Run:
         for name, model in models.items() if together.leads() else ():
             model.save_pretrained(self.folder / "parts" / name)
 
-    def check_base(self, means: Mapping[str, float]) -> None:
+    def check_export(self, means: Mapping[str, float], strengths: Mapping[str, float]) -> None:
         """Refuse now what ``export`` could not write after hours of training.
 
         Raises EngineError for a base whose card is broken, a mean of a part that it does not have,
-        or a share outside 0 to 1.
+        a share outside 0 to 1, or a strength that is none of a guide or not above 0.
         """
         if self._card and self.base is not None:
             read_info(self.base)
@@ -260,6 +261,12 @@ class Run:
                 )
             if not 0 <= share <= 1:
                 raise EngineError(f"The share of {name} is {share:g}: give one from 0 to 1.")
+        for guide, factor in strengths.items():
+            if guide not in GUIDE_FOLDERS or not 0 < factor < float("inf"):
+                raise EngineError(
+                    f"There is no strength {factor:g} of {guide} to write: name one of "
+                    f"{', '.join(GUIDE_FOLDERS)}, and a factor above 0."
+                )
 
     def export(
         self,
@@ -267,20 +274,25 @@ class Run:
         guidance: float | None = None,
         shard_size: str = "10GB",
         means: Mapping[str, float] | None = None,
+        strengths: Mapping[str, float] | None = None,
     ) -> None:
         """Write the checkpoint folder: what was trained, in half precision, and the base's rest.
 
         ``means`` gives parts the share of what was trained in them; the rest are the base's weights
-        (see ``mean_weights``). Raises EngineError as ``check_base`` does, and where one was not
-        trained.
+        (see ``mean_weights``). ``strengths`` multiplies what a guide's encoder says (see
+        ``strengthen``). Raises EngineError as ``check_export`` does, and where one was not trained.
         """
-        self.check_base(means or {})
+        self.check_export(means or {}, strengths or {})
         trained = [n for n in _AVERAGED if (self.folder / "parts" / n).is_dir()]
         parts = {name: self.part(name) for name in trained}
         for name, share in (means or {}).items():
             if name not in parts or self.base is None:
                 raise EngineError(f"There is no mean of {name} to write: it was not trained.")
             mean_weights(parts[name], self._read(name, self.base / name).to(self.device), share)
+        for guide, factor in (strengths or {}).items():
+            name = GUIDE_FOLDERS[guide]
+            parts.setdefault(name, self.part(name))
+            strengthen(parts[name], factor)
         if self.find("motion_adapter") is None and self.base is None:
             # A model without motion training still needs the folder: silent motion modules.
             parts["motion_adapter"] = self.part("motion_adapter", False)

@@ -65,6 +65,17 @@ def test_all_needs_known_stages_and_a_time(tmp_path, small_recipe):
         train_all(run)
 
 
+@torch.no_grad()
+def residuals(encoder):
+    """What a pixel encoder says of one clip of two frames, the same for each."""
+    torch.manual_seed(0)
+    text = torch.randn(2, 3, encoder.config.cross_attention_dim)
+    condition, mask = torch.rand(1, 3, 2, 32, 32), torch.ones(1, 1, 2, 32, 32)
+    clip = torch.zeros(1, 4, 2, 4, 4)
+    down, middle = encoder(clip, 500, text, condition, conditioning_mask=mask, return_dict=False)
+    return [*down, middle]
+
+
 def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
     base = tmp_path / "base"
     build_untrained(base, tiny=True)
@@ -86,10 +97,17 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
     trained = run.part("motion_adapter")
     for weight in trained.parameters():
         torch.nn.init.normal_(weight)
-    run.keep({"motion_adapter": trained})
+    depth = run.part("sparsectrl_depth")
+    for layer in (*depth.controlnet_down_blocks, depth.controlnet_mid_block):
+        torch.nn.init.normal_(layer.weight)
+    run.keep({"motion_adapter": trained, "sparsectrl_depth": depth})
 
     out = tmp_path / "out"
-    run.export(out, means={"motion_adapter": 0.25})
+    run.export(out, means={"motion_adapter": 0.25}, strengths={"depth": 1.5})
+    louder = Run(tmp_path / "louder", run.recipe, base=out).part("sparsectrl_depth")
+    for said, after in zip(residuals(depth), residuals(louder), strict=True):
+        assert said.abs().max() > 0.1
+        assert torch.allclose(after, 1.5 * said, rtol=2e-2, atol=2e-2)
     exported = Run(tmp_path / "next", run.recipe, base=out).part("motion_adapter").parameters()
     for mean, early, late in zip(exported, before.parameters(), trained.parameters(), strict=True):
         assert torch.allclose(mean, 0.75 * early + 0.25 * late, atol=5e-3)
@@ -112,7 +130,9 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
             run.export(out, means=means)
     # Of a wrong one `all` speaks before it trains anything.
     with pytest.raises(EngineError, match="one of unet"):
-        run.check_base({"unett": 0.5})
+        run.check_export({"unett": 0.5}, {})
+    with pytest.raises(EngineError, match="one of depth, lineart, render"):
+        run.check_export({}, {"motion": 1.2})
     (base / "animatic.json").write_text('{"schema": 1, "name": "broken"}')
     with pytest.raises(EngineError, match="lacks or mistakes an entry"):
-        run.check_base({})
+        run.check_export({}, {})
