@@ -172,7 +172,7 @@ def stage_joint(run: Run) -> None:
     both are at hand, each learns what the other carries from a keyframe to the frames beside it.
     """
     recognition = entry(run.recipe, "joint", "recognition")
-    teaching = run.teaching("joint", _trained_guides(run, "joint"))
+    teaching = run.teaching("joint")
     data, held_out = run.shards("clips", (*teaching.guides, *["regions"] * (recognition > 0)))
     frozen = run.frozen()
     adapter = run.part("motion_adapter", False)
