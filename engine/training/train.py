@@ -173,7 +173,8 @@ def stage_joint(run: Run) -> None:
     """
     recognition = entry(run.recipe, "joint", "recognition")
     teaching = run.teaching("joint")
-    data, held_out = run.shards("clips", (*teaching.guides, *["regions"] * (recognition > 0)))
+    regions = ("regions",) if recognition else ()
+    data, held_out = run.shards("clips", (*teaching.guides, *regions))
     frozen = run.frozen()
     adapter = run.part("motion_adapter", False)
     model = motion_model(frozen.unet, adapter)
