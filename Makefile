@@ -9,7 +9,7 @@ setup:
 	@$(SETUP) engine host
 
 demo: setup
-	.venv/host/bin/animatic render examples/orbit.blend --keyframes every:6 --prompt "$(PROMPT)" --out out/demo --force
+	.venv/host/bin/animatic render examples/orbit.blend --prompt "$(PROMPT)" --out out/demo --force
 
 test:
 	@$(PYTHON) tools/run_tests.py
@@ -28,7 +28,7 @@ lint:
 
 # The pictures of the README, from the runs that it names.
 pictures: demo
-	.venv/host/bin/animatic render examples/orbit.blend --keyframes every:6 --out out/sunset --force \
+	.venv/host/bin/animatic render examples/orbit.blend --out out/sunset --force \
 		--prompt "purple boxes, a purple ball and a purple cone on sand at sunset"
 	.venv/engine/bin/python tools/picture_strip.py out/demo docs/demo.png
 	.venv/engine/bin/python tools/picture_strip.py out/sunset docs/sunset.png

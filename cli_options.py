@@ -69,10 +69,9 @@ def _add_render_options(parser: argparse.ArgumentParser) -> None:
     add("--guide", choices=["depth", "lineart", "render"], default="depth")
     add(
         "--keyframes",
-        default="camera",
         metavar="camera|objects|markers|every:N|all|1,12@0.5,24",
         help="the scene frames whose guide holds the video, a listed one also at a strength of its "
-        "own (default: camera)",
+        "own (default: what suits the model, or else camera)",
     )
     add(
         "--also",

@@ -119,6 +119,8 @@ def read_info(folder: Path) -> CheckpointInfo:
         defaults["guidance_end"] = float(stored["defaults"].get("guidance_end", 1.0))
         if "schedule" in stored["defaults"]:
             defaults["schedule"] = str(stored["defaults"]["schedule"])
+        if "keyframes" in stored["defaults"]:
+            defaults["keyframes"] = dict(stored["defaults"]["keyframes"])
         declared = dict(stored["guides"])
         name, lineart_width = str(stored["name"]), float(stored["lineart_width"])
         files = {part: str(file) for part, file in stored.get("files", {}).items()}
@@ -209,7 +211,8 @@ def describe(checkpoint_dir: Path) -> dict[str, Any]:
     {"name", "sha256", "native": {width, height, frames, fps}, "guides": [...], "encoders":
     {guide: ["sparse", "image"]}, "image_prompt": whether it takes one, "loras": [names],
     "few_steps": {lora, steps} or {}, "defaults": {steps, guidance, guidance_end, schedule
-    where it is not the model's own}, "lineart_width"}.
+    where it is not the model's own, keyframes by guide where it has some that suit it best},
+    "lineart_width"}.
     Raises EngineError with a sentence.
     """
     info = read_info(Path(checkpoint_dir))

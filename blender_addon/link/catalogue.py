@@ -10,6 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import AnimaticError
+from ..shot.errors import ShotError
+from ..shot.keyframes import parse_keyframes
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
 CARD = "animatic.json"
@@ -38,6 +40,8 @@ class Checkpoint:
     trained on; ``image_prompt`` says whether it takes reference pictures, ``few_steps`` is what it
     has for few steps; after a share of ``guidance_end`` of the steps it needs no guidance, and
     ``schedule`` is the noise schedule (of the request's sampling) where it is not the model's own.
+    ``keyframes`` says for a guide which keyframes the model is best held at, where nobody chose
+    any (as the command line spells them); for the others that is at the camera's keys.
     """
 
     folder: Path
@@ -54,6 +58,7 @@ class Checkpoint:
     few_steps: FewSteps | None = None
     guidance_end: float = 1.0
     schedule: str | None = None
+    keyframes: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_checkpoint(model: str, folders: list[Path]) -> Checkpoint:
@@ -106,6 +111,7 @@ def _read_card(folder: Path) -> Checkpoint:
             guidance=float(defaults["guidance"]),
             guidance_end=float(defaults.get("guidance_end", 1.0)),
             schedule=defaults.get("schedule"),
+            keyframes=read_keyframes(defaults),
             lineart_width=float(card["lineart_width"]),
             encoders=encoders,
             image_prompt=_takes_pictures(folder, card),
@@ -126,6 +132,17 @@ def _encoders(folder: Path, card: dict) -> dict[str, tuple[str, ...]]:
             kinds[guide] = (*kinds.get(guide, ()), "image")
     # In the order of the engine.
     return {guide: kinds[guide] for guide in ("depth", "lineart", "render") if guide in kinds}
+
+
+def read_keyframes(defaults: dict) -> dict[str, str]:
+    """Which keyframes a card's ``defaults`` name for which guide; ValueError for bad ones."""
+    told = {guide: str(text) for guide, text in dict(defaults.get("keyframes", {})).items()}
+    for text in told.values():
+        try:
+            parse_keyframes(text)
+        except ShotError as error:
+            raise ValueError(error) from error
+    return told
 
 
 def read_few_steps(card: dict) -> FewSteps | None:

@@ -36,10 +36,10 @@ class GenerateSettings:
 
     ``frames`` is a number of clip frames, ``range`` two scene frames (both inclusive),
     ``strength`` 0 to 2, ``guidance`` 1 to 30, ``keyframes`` as the command line spells them (with
-    strengths of their own). ``near`` and ``far`` are scene units, ``crease`` degrees between faces,
-    ``lines_of`` a collection's name, ``line_thickness`` a factor on the width of lines that the
-    model was made for: of the guides. ``in_between`` asks for a picture for every scene frame,
-    ``also`` for guides of further kinds.
+    strengths of their own; see ``held_at``). ``near`` and ``far`` are scene units, ``crease``
+    degrees between faces, ``lines_of`` a collection's name, ``line_thickness`` a factor on the
+    width of lines that the model was made for: of the guides. ``in_between`` asks for a
+    picture for every scene frame, ``also`` for guides of further kinds.
     """
 
     blend: Path
@@ -47,7 +47,7 @@ class GenerateSettings:
     prompt: str = ""
     negative_prompt: str = ""
     guide: str = "depth"
-    keyframes: str = "camera"
+    keyframes: str | None = None
     model: str = "blockout-mini"
     seed: int = 1
     takes: int = 1
@@ -93,6 +93,10 @@ class GenerateSettings:
                 self.pictures.reference is not None,
             ),
         )
+
+    def held_at(self, checkpoint: Checkpoint) -> str:
+        """The keyframes asked for, or else those that suit ``checkpoint``."""
+        return self.keyframes or checkpoint.keyframes.get(self.guide, "camera")
 
     def steered(self, level: Level) -> Steering:
         """The steering, with what the quality level brings to it."""
@@ -199,7 +203,7 @@ class Generation:
                 steps=level.steps,
                 guidance=level.guidance,
                 strength=settings.strength,
-                strengths=dict(parse_keyframes(settings.keyframes).strengths),
+                strengths=dict(parse_keyframes(settings.held_at(checkpoint)).strengths),
                 steering=steering,
                 lora_hashes={name: find_lora(checkpoint, name) for name, _ in steering.loras},
             )
@@ -259,11 +263,11 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
     if not settings.guides_only and not settings.prompt.strip():
         raise AnimaticError("The prompt is empty: say what the picture shows.")
     seeds_for(settings.seed, settings.takes)
-    parse_keyframes(settings.keyframes)
     settings.long_clip.check()
     settings.passes.check()
     settings.pictures.check()
     checkpoint = host.find(settings.model)
+    parse_keyframes(settings.held_at(checkpoint))
     level = settings.level(checkpoint)
     steering = settings.steered(level)
     steering.check(settings.guide)
@@ -293,7 +297,7 @@ def _checked(settings: GenerateSettings, host: Host) -> Checkpoint:
     for name, _ in steering.loras:
         find_lora(checkpoint, name)
     if settings.also:
-        own = AlsoGuide(settings.guide, settings.keyframes, encoder=wanted)
+        own = AlsoGuide(settings.guide, settings.held_at(checkpoint), encoder=wanted)
         check_also([own, *settings.also], checkpoint.encoders, checkpoint.name)
     return checkpoint
 
@@ -308,7 +312,7 @@ def guides_task(settings: GenerateSettings, checkpoint: Checkpoint, out: Path) -
         "shot": settings.shot,
         "range": settings.range,
         "guide": settings.guide,
-        "keyframes": settings.keyframes,
+        "keyframes": settings.held_at(checkpoint),
         "size": {"native": checkpoint.native, "multiple": 8},
         "frames": settings.frames,
         "model": {

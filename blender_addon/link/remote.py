@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import AnimaticError
-from .catalogue import Checkpoint, find_checkpoint, read_few_steps
+from .catalogue import Checkpoint, find_checkpoint, read_few_steps, read_keyframes
 from .client import EngineClient
 from .engine_process import EngineProcess
 
@@ -153,6 +153,7 @@ def checkpoint_there(description: dict) -> Checkpoint:
             guidance=float(defaults["guidance"]),
             guidance_end=float(defaults.get("guidance_end", 1.0)),
             schedule=defaults.get("schedule"),
+            keyframes=read_keyframes(defaults),
             lineart_width=float(description["lineart_width"]),
             encoders={g: tuple(k) for g, k in description.get("encoders", {}).items()},
             image_prompt=bool(description.get("image_prompt", False)),

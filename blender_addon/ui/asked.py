@@ -113,6 +113,14 @@ def find_model(model: str) -> Checkpoint:
     return remote_models.find(model)
 
 
+def suited_keyframes(settings: bpy.types.PropertyGroup) -> str | None:
+    """The keyframes that the model is best held at; None where its card says nothing of them."""
+    try:
+        return find_model(settings.model).keyframes.get(settings.guide)
+    except AnimaticError:
+        return None  # Generate says what is wrong
+
+
 def shot_timing(scene: bpy.types.Scene, shot: Shot) -> ClipTiming:
     """How the model's clip lies on ``shot``. Raises AnimaticError for an unknown model."""
     settings = scene.animatic
@@ -173,7 +181,7 @@ def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> 
         prompt=prompt,
         negative_prompt=negative_prompt,
         guide=asked.guide,
-        keyframes=keyframes_text(scene, shot),
+        keyframes=keyframes_text(scene, shot, suited_keyframes(asked)),
         model=asked.model,
         seed=asked.seed,
         takes=asked.takes,

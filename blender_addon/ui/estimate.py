@@ -34,7 +34,8 @@ class Estimate:
     """Words for the panel; ``short`` where it takes more memory than is free.
 
     ``pictures`` says whether the model takes a reference picture, ``encoders`` whether there is a
-    choice of what reads the guides.
+    choice of what reads the guides, ``keyframes`` what holds a shot without guide frames where that
+    is not the camera's keys.
     """
 
     time: str = ""
@@ -42,6 +43,7 @@ class Estimate:
     short: bool = False
     pictures: bool = True
     encoders: bool = False
+    keyframes: str | None = None
 
 
 _estimate = Estimate()
@@ -138,7 +140,12 @@ def _work_out(scene: bpy.types.Scene, chosen: AnimaticPreferences) -> Estimate:
     else:
         told = in_words(speed.seconds(_work(asked, checkpoint, clip.frames)))
     choice = len(checkpoint.encoders.get(asked.guide, ())) > 1
-    made = Estimate(told, pictures=checkpoint.image_prompt, encoders=choice)
+    made = Estimate(
+        told,
+        pictures=checkpoint.image_prompt,
+        encoders=choice,
+        keyframes=checkpoint.keyframes.get(asked.guide),
+    )
     if remote:
         return made
     device = speed.device if speed is not None else ""

@@ -119,15 +119,17 @@ def listed_in(scene: bpy.types.Scene, shot: Shot) -> list[AnimaticGuideFrame]:
     ]
 
 
-def keyframes_text(scene: bpy.types.Scene, shot: Shot) -> str:
+def keyframes_text(scene: bpy.types.Scene, shot: Shot, suited: str | None) -> str:
     """The guide frames of ``shot`` as the command line spells them.
 
-    A shot with none in the list is held where its camera is keyed, and at both ends where that
-    is nowhere.
+    A shot with none in the list is held as ``suited`` to the model; where its card says nothing of
+    that, where the camera is keyed, and at both ends where that is nowhere.
     """
     listed = {item.frame: item.strength for item in listed_in(scene, shot)}
     if listed:
         return ",".join(f"{frame}@{strength:.3g}" for frame, strength in listed.items())
+    if suited is not None:
+        return suited
     inside = [f for f in find_keyframes(scene, shot, "camera") if shot.start <= f < shot.end + 1]
     return "camera" if inside else f"{shot.start},{shot.end}"
 

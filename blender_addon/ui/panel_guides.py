@@ -2,7 +2,7 @@
 
 import bpy
 
-from . import guides_report
+from . import estimate, guides_report
 from .panel_parts import SubPanel, override, split_column
 
 
@@ -50,11 +50,18 @@ class ANIMATIC_PT_guides(SubPanel, bpy.types.Panel):
             column.prop(active, "frame")
             column.prop(active, "prompt", placeholder="No change here")
         else:
-            layout.label(text="None: the camera's keys hold it", icon="INFO")
+            layout.label(text=_held_by(estimate.current().keyframes), icon="INFO")
         layout.operator("animatic.preview_guides", icon="IMAGE_REFERENCE")
         report = guides_report.last()
         if report is not None:
             layout.label(text=f"Depth {report.near} to {report.far}", icon="INFO")
+
+
+def _held_by(suited: str | None) -> str:
+    """What holds a shot without guide frames; ``suited`` as the model's card has it."""
+    if suited == "all":
+        return "None: every frame is held"
+    return f"None: held at {suited}" if suited else "None: the camera's keys hold it"
 
 
 CLASSES = (ANIMATIC_PT_guides,)

@@ -49,9 +49,14 @@ def describe(
     guidance_end: float = 1.0,
     schedule: str | None = None,
     timestep_shift: float = 1.0,
+    keyframes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of animatic.json, but for the guides."""
-    defaults = {"steps": steps, "guidance": guidance, "guidance_end": guidance_end}
+    defaults: dict[str, Any] = {
+        "steps": steps,
+        "guidance": guidance,
+        "guidance_end": guidance_end,
+    } | ({"keyframes": dict(keyframes)} if keyframes else {})
     return {
         "schema": 1,
         "name": name,

@@ -61,6 +61,16 @@ def test_render_leaves_a_whole_take(rendered):
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
+def test_where_nobody_chose_keyframes_the_models_card_does(scenes, tmp_path):
+    result = run(
+        "render", scenes("no_keys"), "--model", "blockout-mini", "--guides-only", "--json",
+        "--out", tmp_path / "shot",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    guides = [path.name for path in (tmp_path / "shot" / "guides").glob("depth_*.png")]
+    assert len(guides) == result.summary["shot"]["clip"]["frames"] == 8
+
+
 def test_a_take_is_replayed_to_the_same_bits(rendered, models, tmp_path):
     out, _ = rendered
     for folder in (out, out / "take-02"):

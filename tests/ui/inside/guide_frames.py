@@ -10,13 +10,19 @@ with harness.extension():
     def frames() -> list[int]:
         return [item.frame for item in bpy.context.scene.animatic.guide_frames]
 
-    def held(shot: int = 0) -> str:
+    def held(shot: int = 0, suited: str | None = None) -> str:
         scene = bpy.context.scene
-        return keyframe_list.keyframes_text(scene, asked.shots_of(scene)[shot])
+        return keyframe_list.keyframes_text(scene, asked.shots_of(scene)[shot], suited)
 
     harness.save_scene("shot.blend")
     scene = bpy.context.scene
     assert held() == "camera"
+    # as the model's card has it, where nobody chose frames; of renders it says nothing
+    assert asked.suited_keyframes(scene.animatic) == "all"
+    assert held(suited="all") == "all"
+    scene.animatic.guide = "render"
+    assert asked.suited_keyframes(scene.animatic) is None
+    scene.animatic.guide = "depth"
     scene.camera.animation_data_clear()
     assert held() == "1,24"  # nothing is keyed: both ends
 
