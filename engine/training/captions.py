@@ -113,6 +113,7 @@ _SHAPE_OF |= {plural(noun): shape for noun, shape in _SHAPE_OF.items()}
 _SHAPE_OF |= {noun: "box" for figure in _FIGURES for noun in (figure, plural(figure))}
 _SHAPE_OF |= {noun: "box" for _, nouns in _PLACES.values() for noun in nouns}
 _MENTION = re.compile(rf"\b({'|'.join(_COLOUR_OF)}) ({'|'.join(_SHAPE_OF)})\b")
+_SHARED_NOUN = re.compile(rf"\b({'|'.join(_COLOUR_OF)}) and ({'|'.join(_COLOUR_OF)}) ")
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -152,6 +153,14 @@ def mentions(text: str) -> list[tuple[str, str, int, int]]:
         (_COLOUR_OF[found[1]], _SHAPE_OF[found[2]], found.start(2), found.end(2))
         for found in _MENTION.finditer(text)
     ]
+
+
+def tells_colours(text: str) -> bool:
+    """Whether a caption says of each thing which colour it has: of no shape does it name two
+    things of different colours.
+    """
+    named = {(shape, colour) for colour, shape, *_ in mentions(text)}
+    return len(named) == len({shape for shape, _ in named}) and not _SHARED_NOUN.search(text)
 
 
 def caption(words: SceneWords, rng: random.Random) -> str:

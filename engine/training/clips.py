@@ -80,8 +80,10 @@ def sparse_control(
     return Control(encoder, condition * mask, mask, keyframes)
 
 
-# Of clean latents, text, control and a generator on the latents' device: a scalar.
-ClipLoss: TypeAlias = Callable[[Tensor, Tensor, Control | None, torch.Generator], Tensor]
+# Of clean latents, text, control, a generator on the latents' device and captions: a scalar.
+ClipLoss: TypeAlias = Callable[
+    [Tensor, Tensor, Control | None, torch.Generator, Sequence[str]], Tensor
+]
 # Of text, empty prompt, starting noise and control: latents.
 ClipSampler: TypeAlias = Callable[[Tensor, Tensor, Tensor, Control | None], Tensor]
 
@@ -95,7 +97,11 @@ def diffusion_loss_of(
     """
 
     def loss(
-        clean: Tensor, text: Tensor, control: Control | None, noise: torch.Generator
+        clean: Tensor,
+        text: Tensor,
+        control: Control | None,
+        noise: torch.Generator,
+        _: Sequence[str] = (),
     ) -> Tensor:
         shared = side_under(frozen.shared_noise, control, clean.shape[2])
         noisy, time, target = noisy_and_target(frozen.scheduler, clean, noise, shift, shared)
@@ -206,7 +212,7 @@ def train_on_clips(
             chosen = keyframes(clean.shape[2], rng)
             control = sparse_control(encoders[guide], guide, batch, chosen)
             control.condition = teaching.blur_some(control.condition, guide, rng)
-        missed = loss(clean, text, control, noise)
+        missed = loss(clean, text, control, noise, captions)
         if recogniser is not None and guide:
             missed = missed + recognition * recogniser.loss(batch["regions"].flatten(0, 1))
         return missed

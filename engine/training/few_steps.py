@@ -1,11 +1,13 @@
-"""Latent consistency distillation: a LoRA with which the video model needs a few steps only.
+"""Few steps: latent consistency distillation into a LoRA, and learning after a step of one's own.
 
-Sources: LCM (Luo et al. 2023, arXiv 2310.04378), section 4; as a LoRA: arXiv 2311.05556; diffusers,
-examples/consistency_distillation/train_lcm_distill_lora_sd_wds.py. The teacher is the model without
-the LoRA, under guidance; the student learns to say from anywhere on the teacher's way to the clip
-what it says one step further on, so that all of them come to say the clip itself.
+Sources of the first: LCM (Luo et al. 2023, arXiv 2310.04378), section 4; as a LoRA: arXiv
+2311.05556; diffusers, examples/consistency_distillation/train_lcm_distill_lora_sd_wds.py. The
+teacher is the model without the LoRA, under guidance; the student learns to say from anywhere on
+the teacher's way to the clip what it says one step further on, so that all of them come to say the
+clip itself. Source of the second: DMD2 (Yin et al. 2024, arXiv 2405.14867), section 4.5.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +18,16 @@ from torch import Tensor
 
 from ..noise import noise_of
 from ..schedules import LCM_PLACES, scheduler_for, shifted_times
-from .diffusion import Control, Frozen, half_precision, predict, side_under
+from .captions import tells_colours
+from .clips import ClipLoss
+from .diffusion import (
+    Control,
+    Frozen,
+    diffusion_loss,
+    half_precision,
+    predict,
+    side_under,
+)
 from .low_rank import without_lora
 
 # The pseudo-Huber loss's threshold, of diffusers' script.
@@ -26,6 +37,24 @@ _HUBER = 0.001
 def _column(values: Tensor) -> Tensor:
     """[b] -> [b, 1, 1, 1, 1]."""
     return values.reshape(-1, 1, 1, 1, 1)
+
+
+def levels(scheduler: DDIMScheduler, time: Tensor) -> tuple[Tensor, Tensor]:
+    """What is left of the clip and how much noise there is, at ``time`` [b]: [b, 1, 1, 1, 1]."""
+    kept = _column(scheduler.alphas_cumprod.to(time.device)[time])
+    return kept.sqrt(), (1 - kept).sqrt()
+
+
+def split(
+    scheduler: DDIMScheduler, prediction: Tensor, noisy: Tensor, time: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The clip and the noise that ``noisy`` is made of at ``time`` [b], by the model's
+    ``prediction``; all are [b, c, f, h, w].
+    """
+    signal, noise = levels(scheduler, time)
+    if scheduler.config.prediction_type == "v_prediction":
+        return signal * noisy - noise * prediction, signal * prediction + noise * noisy
+    return (noisy - noise * prediction) / signal, prediction
 
 
 def _twice(control: Control | None) -> Control | None:
@@ -52,7 +81,12 @@ class Consistency:
     shift: float = 1.0
 
     def __call__(
-        self, clean: Tensor, text: Tensor, control: Control | None, noise: torch.Generator
+        self,
+        clean: Tensor,
+        text: Tensor,
+        control: Control | None,
+        noise: torch.Generator,
+        captions: Sequence[str] = (),
     ) -> Tensor:
         """The loss on latents ``clean`` [b, 4, f, h, w] under ``text`` [b, l, d].
 
@@ -78,8 +112,8 @@ class Consistency:
                 ).float()
             negative, positive = both.chunk(2)
             guided = negative + self.guidance * (positive - negative)
-            clip, left = self._split(guided, noisy, time)
-            level = self._levels(before)
+            clip, left = split(self.scheduler, guided, noisy, time)
+            level = levels(self.scheduler, before)
             nearer = level[0] * clip + level[1] * left
             target = self.says(nearer, before, text, control)
         said = self.says(noisy, time, text, control)
@@ -89,30 +123,96 @@ class Consistency:
     def _lcm(self) -> Any:
         return scheduler_for("lcm", self.scheduler)
 
-    def _levels(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        """What is left of the clip and how much noise there is, at ``time`` [b]."""
-        kept = _column(self.scheduler.alphas_cumprod.to(time.device)[time])
-        return kept.sqrt(), (1 - kept).sqrt()
-
-    def _split(self, prediction: Tensor, noisy: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        """The clip and the noise that ``noisy`` is made of, by the model's prediction."""
-        signal, noise = self._levels(time)
-        if self.scheduler.config.prediction_type == "v_prediction":
-            return signal * noisy - noise * prediction, signal * prediction + noise * noisy
-        return (noisy - noise * prediction) / signal, prediction
-
     def says(self, noisy: Tensor, time: Tensor, text: Tensor, control: Control | None) -> Tensor:
         """The clip that the student sees in ``noisy`` at ``time`` [b]; it cannot but say ``noisy``
         itself at 0 (LCM, equation 5).
         """
         with half_precision(noisy.device):
             prediction = predict(self.model, noisy, time, text, control).float()
-        clip, _ = self._split(prediction, noisy, time)
+        clip, _ = split(self.scheduler, prediction, noisy, time)
         own, seen = self._lcm.get_scalings_for_boundary_condition_discrete(_column(time))
         return own * noisy + seen * clip
 
 
+def own_steps_loss_of(
+    model: UNetMotionModel,
+    frozen: Frozen,
+    counts: Sequence[int],
+    share: float,
+    shift: float,
+    steadiness: float,
+    otherwise: ClipLoss,
+) -> ClipLoss:
+    """On a ``share`` of the batches the loss of what the model says in one of its own few steps,
+    beside the true clip.
+
+    A step leaves a mixture of what might be. In training on true clips the model never sees that,
+    and in sampling it takes it for data. Here it takes its steps from pure noise as sampling does,
+    in one of ``counts``, up to one of them, which is then to say the clip; ``shift`` as in
+    ``scheduler_for``, ``steadiness`` as in ``diffusion_loss``. Where the true clip is one of many
+    that would do, it would learn their mean (no guide: a blur; a town of red and blue towers:
+    purple ones), so there, and on all other batches, it is the loss ``otherwise``.
+    """
+
+    def loss(
+        clean: Tensor,
+        text: Tensor,
+        control: Control | None,
+        noise: torch.Generator,
+        captions: Sequence[str],
+    ) -> Tensor:
+        device = clean.device
+        own = torch.rand((), generator=noise, device=device) < share
+        if not own or control is None or not all(map(tells_colours, captions)):
+            return otherwise(clean, text, control, noise, captions)
+
+        def below(count: int) -> int:
+            return int(torch.randint(count, (), generator=noise, device=device))
+
+        steps = counts[below(len(counts))]
+        shared = side_under(frozen.shared_noise, control, clean.shape[2])
+        start = noise_of(noise, clean.shape, device, shared)
+        noisy, time = take_steps(
+            model, frozen, text, start, control, steps, shift, noise, until=below(steps)
+        )
+        at = time.expand(len(noisy))
+        with half_precision(device):
+            prediction = predict(model, noisy, at, text, control)
+        said, _ = split(frozen.scheduler, prediction.float(), noisy, at)
+        return diffusion_loss(said, clean, steadiness)
+
+    return loss
+
+
 @torch.no_grad()
+def take_steps(
+    model: UNetMotionModel,
+    frozen: Frozen,
+    text: Tensor,
+    start: Tensor,
+    control: Control | None,
+    steps: int,
+    shift: float,
+    noise: torch.Generator,
+    until: int,
+) -> tuple[Tensor, Tensor]:
+    """Latents [b, 4, f, h, w] from the noise ``start`` after ``until`` of LCM's ``steps`` without
+    guidance, and the timestep [] of the step that comes next; after the last one, 0.
+
+    ``shift`` as in ``schedules.scheduler_for``.
+    """
+    shared = side_under(frozen.shared_noise, control, start.shape[2])
+    lcm = scheduler_for("lcm", frozen.scheduler, shared, shift)
+    lcm.set_timesteps(steps)
+    times = lcm.timesteps.to(start.device)
+    latents = start
+    for time in times[:until]:
+        with half_precision(start.device):
+            prediction = predict(model, latents, time.expand(len(latents)), text, control)
+        latents = lcm.step(prediction.float(), time, latents, generator=noise).prev_sample
+    return latents, times[until] if until < steps else torch.zeros_like(times[0])
+
+
 def sample_in_few(
     model: UNetMotionModel,
     frozen: Frozen,
@@ -126,14 +226,5 @@ def sample_in_few(
 
     ``shift`` as in ``schedules.scheduler_for``.
     """
-    shared = side_under(frozen.shared_noise, control, start.shape[2])
-    lcm = scheduler_for("lcm", frozen.scheduler, shared, shift)
-    lcm.set_timesteps(steps)
     noise = torch.Generator().manual_seed(2)
-    latents = start
-    for time in lcm.timesteps:
-        at = time.to(start.device).expand(len(latents))
-        with half_precision(start.device):
-            prediction = predict(model, latents, at, text, control)
-        latents = lcm.step(prediction.float(), time, latents, generator=noise).prev_sample
-    return latents
+    return take_steps(model, frozen, text, start, control, steps, shift, noise, until=steps)[0]

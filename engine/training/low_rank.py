@@ -11,8 +11,9 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 
+from ..lora import find_targets, merge, read_lora
 from .loop import averaged_weights
 
 _PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -58,6 +59,25 @@ def add_lora(model: UNetMotionModel, targets: list[str], rank: int, seed: int) -
             for half, layers in (("A", module.lora_A), ("B", module.lora_B))
         }
     )
+
+
+def merge_lora(model: UNetMotionModel, path: Path, modules: nn.Module) -> dict[str, Tensor]:
+    """Put the LoRA in ``path`` into the weights of ``model``, as sampling with it does.
+
+    Returns what it changed in ``modules``, which is inside ``model``: name to difference.
+    """
+    before = {name: value.clone() for name, value in modules.state_dict().items()}
+    changes = read_lora(path)
+    merge(changes, find_targets({"unet": model}, changes, path, "the video model"), 1.0)
+    return {name: value - before[name] for name, value in modules.state_dict().items()}
+
+
+@torch.no_grad()
+def take_lora_out(modules: nn.Module, difference: Mapping[str, Tensor]) -> None:
+    """Undo in ``modules`` what ``merge_lora`` said that it had changed."""
+    state = modules.state_dict()
+    for name, change in difference.items():
+        state[name] -= change
 
 
 @contextmanager

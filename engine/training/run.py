@@ -153,6 +153,13 @@ class Run:
                 return place / name
         return None
 
+    def find_file(self, name: str) -> Path | None:
+        """A file such as a LoRA, as its stage left it, or else the base's; None: in neither."""
+        for place in (self.folder / "parts", self.base):
+            if place is not None and (place / name).is_file():
+                return place / name
+        return None
+
     def part(self, name: str, required: bool = True) -> Any:
         """A part as ``find`` finds it, in float32, or untrained where that is allowed.
 

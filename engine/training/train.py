@@ -27,10 +27,17 @@ from .data import add_latents, write_shard
 from .diffusion import Frozen
 from .estimator import train_estimator, write_lesson
 from .export import FEW_STEPS, GUIDE_FOLDERS
-from .few_steps import Consistency, sample_in_few
+from .few_steps import Consistency, own_steps_loss_of, sample_in_few
 from .image import Emphasis, pixel_condition, skip_motion, start_condition_path, train_image
 from .image_prompt import ADAPTER, ENCODER, train_image_prompt
-from .low_rank import add_lora, motion_attention, whole_model, write_lora
+from .low_rank import (
+    add_lora,
+    merge_lora,
+    motion_attention,
+    take_lora_out,
+    whole_model,
+    write_lora,
+)
 from .measure import still_figures
 from .recipe import entry
 from .run import Run
@@ -170,6 +177,8 @@ def stage_joint(run: Run) -> None:
 
     The papers train one after the other, so that motion modules fit encoders they never saw. Where
     both are at hand, each learns what the other carries from a keyframe to the frames beside it.
+    On a share ``own_steps`` of the batches they learn in the model's own few steps, and then beside
+    its LoRA for these (see ``own_steps_loss_of``).
     """
     recognition = entry(run.recipe, "joint", "recognition")
     teaching = run.teaching("joint")
@@ -181,12 +190,22 @@ def stage_joint(run: Run) -> None:
     encoders = {guide: run.part(GUIDE_FOLDERS[guide]) for guide in teaching.guides}
     _save_memory(run, "joint", model, *encoders.values())
     learns = {"motion_adapter": adapter} | {GUIDE_FOLDERS[g]: e for g, e in encoders.items()}
+    # Frames whose noise is the same differ by what they show alone: where all of it is, the model
+    # reads motion off that difference, which in sampling is nothing but what it said before.
+    loss = _loss_of(run, "joint", model, replace(frozen, shared_noise=0))
+    own = entry(run.recipe, "joint", "own_steps")
+    lora = run.find_file(FEW_STEPS) if own else None
+    merged = merge_lora(model, lora, adapter) if lora else {}
+    if own:
+        counts = sorted(set(entry(run.recipe, "few-steps", "for_steps").values()))
+        steadiness = entry(run.recipe, "joint", "steadiness")
+        loss = own_steps_loss_of(model, frozen, counts, own, run.timestep_shift, steadiness, loss)
     trained = train_on_clips(
         "joint", learns, model, encoders, random_keyframes,
-        frozen, data, held_out, run.folder, run.config("joint"), teaching,
-        _loss_of(run, "joint", model, frozen),
+        frozen, data, held_out, run.folder, run.config("joint"), teaching, loss,
         recognition=recognition, crop=entry(run.recipe, "joint", "crop"),
     )  # fmt: skip
+    take_lora_out(trained["motion_adapter"], merged)
     run.keep(trained)
 
 

@@ -10,6 +10,7 @@ pytest.importorskip("peft")
 
 from animatic.engine.errors import EngineError  # noqa: E402
 from animatic.engine.lora import find_targets, read_lora  # noqa: E402
+from animatic.engine.training import few_steps  # noqa: E402
 from animatic.engine.training.architecture import (  # noqa: E402
     SIZES,
     build_motion_adapter,
@@ -17,9 +18,12 @@ from animatic.engine.training.architecture import (  # noqa: E402
     build_unet,
     build_untrained,
 )
+from animatic.engine.training.captions import tells_colours  # noqa: E402
 from animatic.engine.training.clips import motion_model  # noqa: E402
-from animatic.engine.training.few_steps import Consistency  # noqa: E402
+from animatic.engine.training.diffusion import Control, Frozen  # noqa: E402
+from animatic.engine.training.few_steps import Consistency, levels, own_steps_loss_of  # noqa: E402
 from animatic.engine.training.low_rank import add_lora, whole_model, write_lora  # noqa: E402
+from animatic.engine.training.recipe import model_size  # noqa: E402
 from animatic.engine.training.run import Run, names_move  # noqa: E402
 from animatic.engine.training.train import STAGES  # noqa: E402
 from diffusers import (  # noqa: E402
@@ -115,6 +119,68 @@ def test_a_consistent_student_says_a_clip_without_noise_as_it_is():
         clip, torch.full((2,), 999), text, None
     )
     assert not torch.allclose(noisy, clip, atol=0.05)
+
+
+def test_in_its_own_steps_the_model_learns_from_what_it_said(monkeypatch, small):
+    """What it says is compared with the true clip, in noise over what it said before."""
+    size = model_size({"model": small})
+    unet, scheduler = build_unet(size), build_scheduler("v_prediction")
+    model = motion_model(unet, build_motion_adapter(unet, size.heads))
+    frozen = Frozen(None, None, unet, None, scheduler)
+    control = Control(None, torch.zeros(2, 3, 4, 32, 32), torch.zeros(2, 1, 4, 32, 32), [0])
+    clean, said, text = torch.randn(2, 4, 4, 4, 4), torch.randn(2, 4, 4, 4, 4), torch.zeros(2, 5)
+    seen = []
+
+    def predict(model, noisy, time, *_):
+        seen.append((noisy, time))
+        signal, noise = levels(scheduler, time)
+        return (signal * noisy - said) / noise
+
+    def otherwise(*_):
+        return torch.tensor(7.0)
+
+    monkeypatch.setattr(few_steps, "predict", predict)
+    loss = own_steps_loss_of(model, frozen, [3], 1.0, 4.0, 0.0, otherwise)
+    noise, told = torch.Generator().manual_seed(0), ["a red box", "a blue box"]
+    missed = (said - clean).square().mean().item()
+    for _ in range(9):
+        assert loss(clean, text, control, noise, told).item() == pytest.approx(missed, rel=1e-3)
+    places = sorted({int(time[0]) for _, time in seen}, reverse=True)
+    assert len(places) == 3
+    for noisy, time in seen:
+        signal, covered = levels(scheduler, time)
+        assert ((noisy - signal * said) / covered).std().item() == pytest.approx(1, abs=0.2)
+
+    assert loss(clean, text, None, noise, told) == 7
+    assert loss(clean, text, control, noise, ["red and blue towers", "a red box"]) == 7
+
+
+def test_a_caption_tells_colours_or_leaves_them_open():
+    assert tells_colours("a red box, two yellow balls and a man on snow")
+    assert not tells_colours("a red box and two blue crates on snow")
+    assert not tells_colours("a small town of red and blue towers on a lawn at noon")
+
+
+def test_what_learns_beside_the_few_steps_lora_is_kept_without_it(
+    clip_folder, tmp_path, small_recipe
+):
+    base = tmp_path / "base"
+    build_untrained(base, tiny=True)
+    unet = UNet2DConditionModel.from_pretrained(base / "unet")
+    model = motion_model(unet, MotionAdapter.from_pretrained(base / "motion_adapter"))
+    layers = add_lora(model, whole_model(model), 2, 0)
+    for parameter in layers.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    write_lora(model, layers, layers, base / "loras" / "few-steps.safetensors")
+    run = Run(tmp_path / "run", small_recipe(1), base=base, clips=clip_folder)
+    run.recipe["joint"] |= {"recognition": 0.0, "crop": 0, "learning_rate": 0.0, "own_steps": 1.0}
+    for stage in ("data", "encode", "joint"):
+        STAGES[stage](run)
+    kept = load_file(
+        run.folder / "parts" / "motion_adapter" / "diffusion_pytorch_model.safetensors"
+    )
+    for name, value in MotionAdapter.from_pretrained(base / "motion_adapter").state_dict().items():
+        assert torch.allclose(kept[name], value, atol=1e-5), name
 
 
 def test_a_lora_may_be_written_half_as_strong(tmp_path):
