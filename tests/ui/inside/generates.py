@@ -96,7 +96,7 @@ with harness.extension() as session:
     bpy.ops.animatic.generate_all()
     made = [each.settings for each in FakeGeneration.made[before:]]
     assert [each.shot for each in made] == ["Wide", "Close"]
-    assert [each.keyframes for each in made] == ["1@0.5,11@1", "camera"]
+    assert [each.keyframes for each in made] == ["1@0.5,11@1", "all"]
     assert len({each.out for each in made}) == 2
     assert len({each.blend for each in made}) == 1
     assert not made[0].blend.parent.exists(), "the saved copy was left behind"
