@@ -166,7 +166,8 @@ class ANIMATIC_OT_guide_frame_remove(_ChangesList):
 
 
 class ANIMATIC_OT_guide_frames_clear(_ChangesList):
-    """Remove all guide frames of the scene. The camera's keys are then used"""
+    """Remove all guide frames of the scene. What suits the model then holds it, or the camera's \
+keys"""
 
     bl_idname = "animatic.guide_frames_clear"
     bl_label = "Clear"

@@ -156,11 +156,12 @@ def mentions(text: str) -> list[tuple[str, str, int, int]]:
 
 
 def tells_colours(text: str) -> bool:
-    """Whether a caption says of each thing which colour it has: of no shape does it name two
-    things of different colours.
+    """Whether a caption says of each thing which colour it has: it names some, and of no shape
+    two of different colours.
     """
     named = {(shape, colour) for colour, shape, *_ in mentions(text)}
-    return len(named) == len({shape for shape, _ in named}) and not _SHARED_NOUN.search(text)
+    shapes = {shape for shape, _ in named}
+    return 0 < len(named) == len(shapes) and not _SHARED_NOUN.search(text)
 
 
 def caption(words: SceneWords, rng: random.Random) -> str:

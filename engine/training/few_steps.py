@@ -1,4 +1,4 @@
-"""Few steps: latent consistency distillation into a LoRA, and learning after a step of one's own.
+"""Few steps: latent consistency distillation into a LoRA, and learning in steps of one's own.
 
 Sources of the first: LCM (Luo et al. 2023, arXiv 2310.04378), section 4; as a LoRA: arXiv
 2311.05556; diffusers, examples/consistency_distillation/train_lcm_distill_lora_sd_wds.py. The

@@ -159,6 +159,7 @@ def test_a_caption_tells_colours_or_leaves_them_open():
     assert tells_colours("a red box, two yellow balls and a man on snow")
     assert not tells_colours("a red box and two blue crates on snow")
     assert not tells_colours("a small town of red and blue towers on a lawn at noon")
+    assert not tells_colours("")  # as where training leaves the text out
 
 
 def test_what_learns_beside_the_few_steps_lora_is_kept_without_it(
