@@ -147,16 +147,11 @@ class Run:
         return card
 
     def find(self, name: str) -> Path | None:
-        """The folder of a part: as its stage left it, or else the base's; None: in neither."""
+        """The folder of a part, or the file of a LoRA: as its stage left it, or else the base's;
+        None: in neither.
+        """
         for place in (self.folder / "parts", self.base):
-            if place is not None and (place / name).is_dir():
-                return place / name
-        return None
-
-    def find_file(self, name: str) -> Path | None:
-        """A file such as a LoRA, as its stage left it, or else the base's; None: in neither."""
-        for place in (self.folder / "parts", self.base):
-            if place is not None and (place / name).is_file():
+            if place is not None and (place / name).exists():
                 return place / name
         return None
 

@@ -194,7 +194,7 @@ def stage_joint(run: Run) -> None:
     # reads motion off that difference, which in sampling is nothing but what it said before.
     loss = _loss_of(run, "joint", model, replace(frozen, shared_noise=0))
     own = entry(run.recipe, "joint", "own_steps")
-    lora = run.find_file(FEW_STEPS) if own else None
+    lora = run.find(FEW_STEPS) if own else None
     merged = merge_lora(model, lora, adapter) if lora else {}
     if own:
         counts = sorted(set(entry(run.recipe, "few-steps", "for_steps").values()))
