@@ -1,5 +1,6 @@
 """A queue of shots outlives its Blender: offered again, resumed or discarded, never by itself."""
 
+import os
 import shutil
 import time
 
@@ -53,7 +54,9 @@ with harness.extension() as session:
     assert pending.offered() is None
     assert kept_queue.find_kept(pending.queues_folder(), str(path)) is None, "it is held"
     (folder,) = queue_folders()
-    shutil.copytree(folder, folder.with_name("killed"))  # as a crash leaves it
+    killed = shutil.copytree(folder, folder.with_name("killed"))  # as a crash leaves it
+    minute_ago = time.time() - 60
+    os.utime(killed, (minute_ago, minute_ago))  # the newest is offered: let no tie decide
     bpy.ops.animatic.cancel()
     pump_until(session, lambda: not session.busy())
     bpy.ops.animatic.queue_discard()
