@@ -19,39 +19,38 @@ ROOT = Path(__file__).resolve().parent.parent
 SCENE, RUNS, PICTURES = ROOT / "examples/orbit.blend", ROOT / "out/methods", ROOT / "docs/methods"
 PROMPT = "orange boxes, an orange ball and an orange cone on snow at noon"
 SUNSET = "purple boxes, a purple ball and a purple cone on sand at sunset"
-KEYED = "--keyframes every:6"
 # For rows that take their look from a frame of the README's videos.
 BARE = "boxes, a ball and a cone"
 
+# Where a row names no keyframes, the guide is on every frame, as the model's card says.
 ROWS = {
     "sparsectrl": [
         "--keyframes 1",
         "--keyframes 1,48",
-        KEYED,
-        f"--guide lineart {KEYED}",
+        "--keyframes every:6",
+        "--guide lineart",
         "--guide render --keyframes 1",
         "--guide render --keyframes 1,48",
     ],
-    "animatediff": ["--strength 0", KEYED, f"--quality draft {KEYED}", f"--guidance 2 {KEYED}"],
+    "animatediff": ["--strength 0", "--quality standard", "--quality draft", "--guidance 2"],
     "gen1": [
-        *(f"--temporal {weight} --guidance 2 {KEYED}" for weight in (0, 1, 1.5)),
-        *(f"--blur {level} {KEYED}" for level in (2, 4)),
+        *(f"--temporal {weight} --guidance 2" for weight in (0, 1, 1.5)),
+        *(f"--blur {level}" for level in (2, 4)),
     ],
     "make_your_video": ["--keyframes all", "--keyframes all --causal 8"],
     "animatezero": [
-        f"--first-picture generate:3 {KEYED}",
-        f"--first-picture generate:3 --first-picture-alone {KEYED}",
-        f"--window-attention {KEYED}",
+        "--first-picture generate:3",
+        "--first-picture generate:3 --first-picture-alone",
+        "--window-attention",
     ],
     "moonshot": [
-        f'--prompt "{BARE}" --reference {run}/frames/0001.png {KEYED}'
-        for run in ("out/sunset", "out/demo")
+        f'--prompt "{BARE}" --reference {run}/frames/0001.png' for run in ("out/sunset", "out/demo")
     ],
     "beyond": [
-        f'--prompt-at "48:{SUNSET}" {KEYED}',
-        f"--schedule dpm --steps 8 {KEYED}",
-        f"--upscale 1.5 {KEYED}",
-        f"--loop {KEYED}",
+        f'--prompt-at "48:{SUNSET}"',
+        "--schedule dpm --steps 8",
+        "--upscale 1.5",
+        "--loop",
     ],
 }
 COLUMNS, SIDE, GAP, TITLE, BAR = 8, 128, 4, 20, 4

@@ -34,7 +34,10 @@ class Evaluation:
     def run(self) -> int:
         """Render, measure, print; returns the exit code of the engine's side."""
         with ScratchFolder() as scratch:
-            guides = self._blender_guides(Path(scratch))
+            description = Path(scratch) / "scenes.json"
+            if code := self._engine(["--describe", str(description)]):
+                return code  # the engine has said why
+            guides = self._blender_guides(description)
             more = ["--blender-guides", str(guides)] if guides else []
             return self._engine(more)
 
@@ -44,11 +47,9 @@ class Evaluation:
         program = [str(self.python), "-m", _PROGRAM, folder, *quick, *self.options, *more]
         return subprocess.run(program).returncode
 
-    def _blender_guides(self, scratch: Path) -> Path | None:
+    def _blender_guides(self, description: Path) -> Path | None:
         """Guides of the scenes for Blender, as <scene>/<guide>/; None where none are wanted."""
-        description = scratch / "scenes.json"
-        if self._engine(["--describe", str(description)]):
-            raise AnimaticError("The scenes could not be made; the engine's message says why.")
+        scratch = description.parent
         wanted = json.loads(description.read_text(encoding="utf-8"))["clips"]
         if not wanted:
             return None

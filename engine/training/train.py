@@ -41,7 +41,7 @@ from .low_rank import (
 from .measure import still_figures
 from .recipe import entry
 from .run import Run
-from .vae import train_vae
+from .vae import train_decoder, train_vae
 
 STILLS_A_SHARD, CLIPS_A_SHARD = 256, 16
 # Held-out scenes have seeds of their own, far from those of the training shards.
@@ -88,6 +88,14 @@ def stage_vae(run: Run) -> None:
     crop = entry(run.recipe, "vae", "crop")
     vae = run.part("vae", False)
     run.keep({"vae": train_vae(vae, data, run.folder, run.config("vae"), crop)})
+
+
+def stage_decoder(run: Run) -> None:
+    """Train the autoencoder's decoder alone, on clips: all latents stay what they are."""
+    data, _ = run.shards("clips", ("colour",))
+    crop, steadiness = (entry(run.recipe, "decoder", name) for name in ("crop", "steadiness"))
+    config = run.config("decoder")
+    run.keep({"vae": train_decoder(run.part("vae"), data, run.folder, config, crop, steadiness)})
 
 
 def stage_encode(run: Run) -> None:
@@ -329,6 +337,7 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "data": render_data,
     "vae": stage_vae,
     "encode": stage_encode,
+    "decoder": stage_decoder,
     "image": stage_image,
     "motion": stage_motion,
     "sparsectrl-depth": lambda run: stage_sparsectrl(run, "depth"),

@@ -1,4 +1,4 @@
-"""Stage vae: the autoencoder, on crops of single frames."""
+"""Stages vae and decoder: the autoencoder, on squares of single frames, and its decoder alone."""
 
 import random
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from ..vae import Vae, decode, encode
-from .data import Shards
+from .data import Shards, cropped
 from .diffusion import half_precision
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
@@ -33,6 +33,11 @@ def reconstruction_loss(made: Tensor, true: Tensor) -> Tensor:
             loss = loss + 0.5 * F.l1_loss(a, b)
         made, true = F.avg_pool2d(made, 2), F.avg_pool2d(true, 2)
     return loss
+
+
+def _shaken(latents: Tensor, noise: torch.Generator) -> Tensor:
+    """With a little noise: it makes a decoder smooth, which then forgives diffusion's mistakes."""
+    return latents + 0.05 * torch.randn(latents.shape, generator=noise, device=latents.device)
 
 
 @torch.no_grad()
@@ -100,9 +105,7 @@ def train_vae(vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: in
         true = batch(config.batch)
         with half_precision(data.device):
             latents = encode(vae, true)
-            # Noise makes the decoder smooth, so that it forgives what diffusion gets wrong.
-            shake = torch.randn(latents.shape, generator=noise, device=data.device)
-            made = decode(vae, latents + 0.05 * shake)
+            made = decode(vae, _shaken(latents, noise))
         # A light pull keeps the latents from drifting apart in spread.
         pull = 1e-3 * latents.float().pow(2).mean()
         return 2 * reconstruction_loss(made.float(), true) + pull
@@ -125,3 +128,38 @@ def train_vae(vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: in
         spread = encode(trained, pictures(256, random.Random(2))).std().item()
     trained.register_to_config(scaling_factor=1 / spread)
     return trained
+
+
+def train_decoder(
+    vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: int, steadiness: float
+) -> Vae:
+    """Train the decoder of ``vae`` on pairs of neighbouring frames of the clips in ``data``, whose
+    latents stay what they are; returns the model with the averaged decoder.
+
+    ``steadiness`` weighs the error of what differs between the two frames beside that of the
+    frames. ``crop`` is the side of the squares in pixels. Source: Stable Video Diffusion (Blattmann
+    et al. 2023, arXiv 2311.15127) fine-tunes the decoder alone on clips against flicker, there with
+    temporal layers, which AutoencoderTiny has not.
+    """
+    rng = random.Random(config.seed)
+    noise = torch.Generator(data.device).manual_seed(config.seed)
+    decoder: Any = vae.decoder
+    vae.requires_grad_(False).to(memory_format=torch.channels_last)
+    decoder.requires_grad_(True)
+
+    def loss_of(_: int) -> Tensor:
+        batch = cropped(data.sample(rng, config.batch), crop, rng)
+        first = rng.randrange(batch["latents"].shape[1] - 1)
+        pair = slice(first, first + 2)
+        true = batch["colour"][:, pair].flatten(0, 1).float() / 255
+        latents = batch["latents"][:, pair].flatten(0, 1).float()
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        with half_precision(data.device):
+            made = decode(vae, _shaken(latents, noise)).float()
+        changes = (made - true).unflatten(0, (-1, 2)).diff(dim=1)
+        return reconstruction_loss(made, true) + steadiness * changes.abs().mean()
+
+    loop = Loop(folder, "decoder", {"decoder": decoder}, config)
+    loop.run(loss_of)
+    decoder.load_state_dict(loop.average.modules["decoder"].state_dict())
+    return vae

@@ -37,6 +37,7 @@ def small_recipe(small: dict[str, Any]) -> Callable[[int | None], Recipe]:
         recipe |= {"model": small, "data": {"stills": 0, "clips": 1, "places": {}}}
         for stage in (
             "vae",
+            "decoder",
             "image",
             "motion",
             "sparsectrl",
@@ -48,6 +49,7 @@ def small_recipe(small: dict[str, Any]) -> Callable[[int | None], Recipe]:
         ):
             recipe[stage] |= {"warmup": 2} | ({"steps": steps} if steps else {})
         recipe["vae"] |= {"batch": 4, "crop": 32}
+        recipe["decoder"] |= {"batch": 2, "crop": 16}
         return recipe
 
     return make

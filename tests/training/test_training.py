@@ -215,6 +215,11 @@ def test_all_stages_train_and_export(tmp_path, small_recipe):
     (tmp_path / "stills").symlink_to(tmp_path / "held_out" / "stills")
     STAGES["vae"](run)
     STAGES["encode"](run)
+    coded = copy.deepcopy(run.part("vae").state_dict())
+    STAGES["decoder"](run)
+    moved = {n for n, p in run.part("vae").state_dict().items() if not torch.equal(p, coded[n])}
+    assert moved
+    assert all(name.startswith("decoder.") for name in moved), "latents stay what they are"
     run.recipe["image"] |= {"steps": 30, "warmup": 6, "batch": 8, "learning_rate": 4e-3}
     STAGES["image"](run)
     for stage in ("motion", "sparsectrl-depth", "sparsectrl-render"):
