@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from animatic.engine.training import loop  # noqa: E402
+from animatic.engine.training import estimator, loop  # noqa: E402
 from animatic.engine.training.guides import render  # noqa: E402
 from animatic.engine.training.run import Run  # noqa: E402
 from animatic.engine.training.scenes import make_blockouts  # noqa: E402
@@ -129,7 +129,9 @@ def test_all_stages_stay_on_their_device(card, tmp_path, small_recipe, monkeypat
         return copy.deepcopy(kept[name]).requires_grad_(True)
 
     monkeypatch.setattr(Run, "part", kept_part)
+    monkeypatch.setattr(estimator, "STILLS", 8)
     run = Run(tmp_path, small_recipe(2), device=card, move="a")
+    run.recipe["estimator"] |= {"lessons": 2, "batch": 4}
     run.recipe["motion"]["guides"] = {"depth": 1.0}
     STAGES["data"](run)
     (tmp_path / "stills").symlink_to(tmp_path / "held_out" / "stills")
