@@ -2,7 +2,8 @@
 
     python3 tools/run_tests.py [--slow] [pytest arguments]
 
-The engine's tests run where torch is, Blender's once for each bpy that this machine can have.
+The engine's tests run where torch is, Blender's once for each bpy that this machine can have: two
+of these suites at a time, since each keeps hardly more than one core busy.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import environments
@@ -44,22 +48,46 @@ def main() -> int:
     if subprocess.run(setup).returncode:
         return 1
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    failed_suites = []
     with tempfile.TemporaryDirectory() as scratch:
         surroundings = {**os.environ, "ANIMATIC_ZIP": str(build_extension(Path(scratch)))}
-        for name, folders in suites.items():
-            print(f"\n[{name}] {' '.join(folders)}", flush=True)
-            report = Path(scratch) / f"{name}.xml"
-            python = environments.VENVS / name / "bin" / "python"
-            command = [str(python), "-m", "pytest", "-q", f"--junitxml={report}"]
-            done = subprocess.run([*command, *folders, *arguments], cwd=ROOT, env=surroundings)
-            if done.returncode:
-                failed_suites.append(name)
-            add_counts(report, counts)
+        run = partial(run_suite, Path(scratch), arguments, surroundings)
+        with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+            passed = dict(zip(suites, pool.map(run, suites.items()), strict=True))
+        for name in suites:
+            add_counts(Path(scratch) / f"{name}.xml", counts)
     print(f"\n{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
-    if failed_suites:
-        print(f"These suites failed: {', '.join(failed_suites)}")
-    return 1 if failed_suites else 0
+    if failed := [name for name in suites if not passed[name]]:
+        print(f"These suites failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def run_suite(
+    scratch: Path,
+    arguments: list[str],
+    surroundings: Mapping[str, str],
+    suite: tuple[str, list[str]],
+) -> bool:
+    """Run one (name, folders); its lines are printed under its name as they come, and its report
+    is written to ``scratch``. Returns whether all passed.
+    """
+    name, folders = suite
+    print(f"[{name}] {' '.join(folders)}", flush=True)
+    command = [str(environments.VENVS / name / "bin" / "python"), "-u", "-m", "pytest", "-q"]
+    # What failed last is another thing in each environment.
+    command += [f"--junitxml={scratch / name}.xml", "-o", f"cache_dir=.pytest_cache/{name}"]
+    with subprocess.Popen(
+        [*command, *folders, *arguments],
+        cwd=ROOT,
+        env=surroundings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            print(f"[{name}] {line}", end="", flush=True)
+    return running.returncode == 0
 
 
 def build_extension(folder: Path) -> Path:

@@ -22,8 +22,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The options; numbers that were left out are those of a quick or of a whole run."""
     parser = argparse.ArgumentParser(prog="animatic evaluate", description=__doc__)
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="FOLDER")
-    add("--describe", type=Path, metavar="FILE", help="write the scenes for Blender, and stop")
+    # Three are for the side that has Blender, which gives them: the folder, the file to describe
+    # the scenes for Blender in (and stop), and where these lie, rendered.
+    add("checkpoint", type=Path, help=argparse.SUPPRESS)
+    add("--describe", type=Path, help=argparse.SUPPRESS)
+    add("--blender-guides", type=Path, help=argparse.SUPPRESS)
     add("--quick", action="store_true", help="depth only, with no, two and all keyframes")
     add(
         "--quality",
@@ -32,7 +35,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--clips", type=int, help="clips with guides of the ray caster (24; quick: 6)")
     add("--blender-clips", type=int, help="clips with guides of Blender (24; quick: 4)")
-    add("--blender-guides", type=Path, metavar="DIR", help="where these lie, rendered")
     add("--steps", type=int, help="of guided sampling (the checkpoint's; quick: 8)")
     add("--seed", type=int, default=1)
     add("--json", type=Path, metavar="FILE", help="write the figures there")
