@@ -52,7 +52,7 @@ def main() -> int:
         surroundings = {**os.environ, "ANIMATIC_ZIP": str(build_extension(Path(scratch)))}
         run = partial(run_suite, Path(scratch), arguments, surroundings)
         with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-            passed = dict(zip(suites, pool.map(run, suites.items()), strict=True))
+            passed = dict(zip(suites, pool.map(run, suites, suites.values()), strict=True))
         for name in suites:
             add_counts(Path(scratch) / f"{name}.xml", counts)
     print(f"\n{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
@@ -65,12 +65,12 @@ def run_suite(
     scratch: Path,
     arguments: list[str],
     surroundings: Mapping[str, str],
-    suite: tuple[str, list[str]],
+    name: str,
+    folders: list[str],
 ) -> bool:
-    """Run one (name, folders); its lines are printed under its name as they come, and its report
-    is written to ``scratch``. Returns whether all passed.
+    """Run one suite; its lines are printed under its name as they come, and its report is written
+    to ``scratch``. Returns whether all passed.
     """
-    name, folders = suite
     print(f"[{name}] {' '.join(folders)}", flush=True)
     command = [str(environments.VENVS / name / "bin" / "python"), "-u", "-m", "pytest", "-q"]
     # What failed last is another thing in each environment.

@@ -211,20 +211,3 @@ def take_steps(
             prediction = predict(model, latents, time.expand(len(latents)), text, control)
         latents = lcm.step(prediction.float(), time, latents, generator=noise).prev_sample
     return latents, times[until] if until < steps else torch.zeros_like(times[0])
-
-
-def sample_in_few(
-    model: UNetMotionModel,
-    frozen: Frozen,
-    text: Tensor,
-    start: Tensor,
-    control: Control | None,
-    steps: int,
-    shift: float = 1.0,
-) -> Tensor:
-    """Latents [b, 4, f, h, w] from the noise ``start`` in a few ``steps``, without guidance.
-
-    ``shift`` as in ``schedules.scheduler_for``.
-    """
-    noise = torch.Generator().manual_seed(2)
-    return take_steps(model, frozen, text, start, control, steps, shift, noise, until=steps)[0]

@@ -27,7 +27,7 @@ from .data import add_latents, write_shard
 from .diffusion import Frozen
 from .estimator import train_estimator, write_lesson
 from .export import FEW_STEPS, GUIDE_FOLDERS
-from .few_steps import Consistency, own_steps_loss_of, sample_in_few
+from .few_steps import Consistency, own_steps_loss_of, take_steps
 from .image import Emphasis, pixel_condition, skip_motion, start_condition_path, train_image
 from .image_prompt import ADAPTER, ENCODER, train_image_prompt
 from .low_rank import (
@@ -290,9 +290,10 @@ def stage_few_steps(run: Run) -> None:
         "few_steps", {"layers": layers}, model, encoders, random_keyframes,
         frozen, data, held_out, run.folder, run.config("few-steps"), teaching,
         Consistency(model, frozen.scheduler, empty, guidance, frozen.shared_noise, shift),
-        lambda text, _, start, control: sample_in_few(
-            model, frozen, text, start, control, steps, shift
-        ),
+        lambda text, _, start, control: take_steps(
+            model, frozen, text, start, control, steps, shift,
+            torch.Generator().manual_seed(2), until=steps,
+        )[0],
         crop=entry(run.recipe, "few-steps", "crop"),
     )  # fmt: skip
     if together.leads():
