@@ -191,12 +191,12 @@ def _encode(
     sha256: str,
 ) -> torch.Tensor:
     """A guide as the encoder takes it, [C, h, w]: pixels, or the VAE's latent."""
-    picture = picture.to(parts.plan.torch_device, parts.plan.torch_dtype)
+    picture, dtype = picture.to(parts.plan.torch_device), parts.plan.torch_dtype
     # An ordinary ControlNet takes pixels in 0 to 1, whatever they show: it has no such entry.
     if not encoder.config.get("use_simplified_condition_embedding"):
-        return picture
+        return picture.to(dtype)
     # The reference draws the latent from the VAE's distribution. Its noise comes from the guide's
     # own content: two takes that differ in the seed then share one condition, a replay gets the
     # same, and the residuals computed from it can be kept.
     generator = torch.Generator().manual_seed(int(sha256[:15], 16))
-    return encode(parts.vae, picture[None], generator)[0]
+    return encode(parts.vae, picture[None], generator)[0].to(dtype)

@@ -31,7 +31,7 @@ def decode(
     made = []
     for start in range(0, len(frames), batch):
         check()
-        some = frames[start : start + batch].to(parts.plan.torch_dtype)
+        some = frames[start : start + batch]
         picture = vae.decode(parts.vae, some, parts.plan.decode_tiles)
         pixels = picture.float().clamp(0, 1) * 255
         made.append(pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
@@ -52,8 +52,7 @@ class PreviewDecoder:
         generator = torch.Generator().manual_seed(0)
         colours = torch.rand((8, 3, 4, 4), generator=generator)
         pictures = torch.nn.functional.interpolate(colours, size=side, mode="bilinear")
-        given = pictures.to(parts.plan.torch_device, parts.plan.torch_dtype)
-        latents = vae.encode(parts.vae, given)
+        latents = vae.encode(parts.vae, pictures.to(parts.plan.torch_device))
         seen = _with_one(latents.float().cpu())
         wanted = torch.nn.functional.avg_pool2d(pictures, parts.latent_scale)
         wanted = wanted.permute(0, 2, 3, 1).reshape(-1, 3)

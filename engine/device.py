@@ -69,6 +69,13 @@ class Plan:
         return DTYPES[self.dtype]
 
     @property
+    def vae_dtype(self) -> str:
+        """The autoencoder's number type: bfloat16 keeps eight bits of a number, and pictures
+        rounded to them flicker, so it computes in float32 beside a model in bfloat16.
+        """
+        return "float32" if self.dtype == "bfloat16" else self.dtype
+
+    @property
     def torch_device(self) -> torch.device:
         return torch.device(self.device)
 
@@ -109,18 +116,24 @@ def pick_device() -> str:
 def default_plan(device: str | None = None) -> Plan:
     """The plan for this machine; ``device`` None picks by itself.
 
-    CPUs compute in float32 (half precision is slower there), GPUs in float16. The environment
-    variable ANIMATIC_COMPILE=1 has the models compiled: minutes for the first take, and faster ones
-    after it. Raises EngineError for a device that is not here.
+    GPUs compute in float16, CPUs in bfloat16 where they have instructions for it, else in float32
+    (half precision is slower there). The environment variable ANIMATIC_COMPILE=1 has the models
+    compiled: minutes for the first take, and faster ones after it. Raises EngineError for a device
+    that is not here.
     """
     device = device or pick_device()
     _check_device(device)
-    dtype = "float32" if device.startswith("cpu") else "float16"
+    dtype = _cpu_dtype() if device.startswith("cpu") else "float16"
     compiled = os.environ.get("ANIMATIC_COMPILE", "") not in ("", "0")
     # Tensor cores want it so; on a CPU it gained nothing (docs/benchmarks.md).
     channels_last = device.startswith("cuda")
     threads = torch.get_num_threads()
     return Plan(device, dtype, threads, compiled=compiled, channels_last=channels_last)
+
+
+def _cpu_dtype() -> str:
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch that will do
+    return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
 
 
 def forced_plan(stored: dict[str, Any]) -> Plan:

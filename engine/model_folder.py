@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import ControlNetModel, UNetMotionModel
 
 from . import original
@@ -21,6 +22,7 @@ def load_model(cls: Any, folder: Path, what: str, plan: Plan) -> Any:
     ``what`` is the part in words. Raises EngineError that names the file at fault.
     """
     check_part(folder, what, cls.__name__)
+    held = torch.get_default_dtype()
     try:
         model, report = cls.from_pretrained(
             folder,
@@ -34,6 +36,9 @@ def load_model(cls: Any, folder: Path, what: str, plan: Plan) -> Any:
             f"{folder} cannot be loaded as {what} ({cls.__name__}): {error}. "
             "Copy or download the checkpoint again."
         ) from error
+    finally:
+        # diffusers leaves the model's type behind where a load fails.
+        torch.set_default_dtype(held)
     absent = sorted(report["missing_keys"]) or [str(k) for k in report["mismatched_keys"]]
     if absent:
         raise EngineError(

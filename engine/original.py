@@ -125,7 +125,7 @@ def load_image_control(
 
 
 def load_base(
-    path: Path, dtype: torch.dtype
+    path: Path, dtype: torch.dtype, vae_dtype: torch.dtype
 ) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]:
     """Image UNet, VAE and text encoder from a single-file Stable Diffusion 1 checkpoint.
 
@@ -136,7 +136,7 @@ def load_base(
     )
     return (
         _base_unet(weights, path, dtype),
-        _base_vae(weights, path, dtype),
+        _base_vae(weights, path, vae_dtype),
         _base_text(weights, path, dtype),
     )
 

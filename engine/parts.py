@@ -1,7 +1,7 @@
 """The parts of a loaded checkpoint, ready to compute."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import original
 from .checkpoint import IMAGE, CheckpointInfo, content_hash, part_hash, read_info, read_json
-from .device import Plan, laid_out
+from .device import DTYPES, Plan, laid_out
 from .errors import EngineError
 from .image_prompt import ImagePrompt, load_image_prompt
 from .lora import LoraStack, find_targets, merge, read_lora
@@ -149,7 +149,9 @@ def load_parts(checkpoint_dir: Path, plan: Plan, progress: Progress) -> Parts:
     tokenizer = _load_tokenizer(folder / "tokenizer")
     if "base" in info.files:
         image_path = info.path("base")
-        image_unet, vae, text_encoder = original.load_base(image_path, plan.torch_dtype)
+        image_unet, vae, text_encoder = original.load_base(
+            image_path, plan.torch_dtype, DTYPES[plan.vae_dtype]
+        )
         for model in (image_unet, vae, text_encoder):
             nn.Module.to(model, plan.torch_device)
     else:
@@ -192,7 +194,8 @@ def _load_vae(folder: Path, plan: Plan) -> Vae:
     what = "the picture decoder (VAE)"
     named = read_json(folder / "config.json", f"the configuration of {what}").get("_class_name")
     # An unknown class is refused by the loader as not being Stable Diffusion's own.
-    return load_model(VAE_CLASSES.get(str(named), AutoencoderKL), folder, what, plan)
+    pictures = replace(plan, dtype=plan.vae_dtype)
+    return load_model(VAE_CLASSES.get(str(named), AutoencoderKL), folder, what, pictures)
 
 
 def join_motion(

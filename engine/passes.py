@@ -199,5 +199,5 @@ class TakeMaker:
         if note is not None and note not in self.notes:
             self.notes.append(note)
         picture = enlarge_guide(picture, "render", height, width)
-        picture = picture.to(plan.torch_device, plan.torch_dtype)
-        return encode(self._parts.vae, picture[None])[0].float()
+        latents = encode(self._parts.vae, picture[None].to(plan.torch_device))
+        return latents[0].float()

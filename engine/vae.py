@@ -1,4 +1,7 @@
-"""Pictures to latents and back, for the two kinds of autoencoder that checkpoints have."""
+"""Pictures to latents and back, for the two kinds of autoencoder that checkpoints have.
+
+Either computes in the autoencoder's own number type (`Plan.vae_dtype`).
+"""
 
 from typing import Any, TypeAlias
 
@@ -21,7 +24,7 @@ def encode(
     With ``generator`` they are drawn from the autoencoder's distribution, without it (or from one
     that has none) they are its most likely ones.
     """
-    coded = vae.encode(pictures * 2 - 1)
+    coded = vae.encode(pictures.to(vae.dtype) * 2 - 1)
     if isinstance(vae, AutoencoderTiny):
         latents = coded.latents
     elif generator is None:
@@ -39,6 +42,6 @@ def decode(vae: Vae, latents: torch.Tensor, tiles: bool = False) -> torch.Tensor
     """
     vae.use_tiling = tiles
     try:
-        return vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5
+        return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample / 2 + 0.5
     finally:
         vae.use_tiling = False

@@ -13,7 +13,7 @@ from ..checkpoint import content_hash, read_info
 from ..device import default_plan
 from ..errors import EngineError
 from ..training.description import describe
-from .evaluate import DRAFT, STANDARD, evaluate
+from .evaluate import DRAFT, GUIDED, STANDARD, evaluate
 from .report import markdown
 from .truth import BLENDER_SEED, blender_clips, held_out_blockouts, ray_cast_clips
 
@@ -30,8 +30,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--quick", action="store_true", help="depth only, with no, two and all keyframes")
     add(
         "--quality",
-        choices=[STANDARD, DRAFT],
-        help="the level of the rows, where it has weights for few steps (standard; quick: draft)",
+        choices=[STANDARD, DRAFT, GUIDED],
+        help="how clips are sampled, where there are weights for few steps (standard; quick: "
+        "draft); guided is without them",
     )
     add("--clips", type=int, help="clips with guides of the ray caster (24; quick: 6)")
     add("--blender-clips", type=int, help="clips with guides of Blender (24; quick: 4)")
@@ -112,11 +113,14 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _machine() -> str:
-    device = default_plan(None).torch_device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
-    return threads if device.type == "cpu" else f"{device.type} and {threads}"
+    plan = default_plan(None)
+    kind = plan.torch_device.type
+    name = f"{plan.threads} CPU threads ({platform.machine()})"
+    if kind == "cuda":
+        name = torch.cuda.get_device_name(plan.torch_device)
+    elif kind != "cpu":
+        name = f"{kind} and {name}"
+    return f"{name}, {plan.dtype}"
 
 
 if __name__ == "__main__":

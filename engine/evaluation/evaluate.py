@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..training.pictures import write_grid
 from ..vae import decode, encode
 from .estimator import FOLDER, fingerprint, load_estimator
 from .figures import clip_figures, mean_figures
-from .report import save_pictures
+from .report import shown
 from .subjects import BASELINE_FOLDER, Subject
 from .truth import KnownClip, save_index
 
 GUIDE_WORDS = {"depth": "depth", "lineart": "line-art", "render": "render"}
-# The usual quality level, the quick one, and none, which is guided sampling in any case.
+# The usual quality level, the quick one, and guided sampling, which is no level.
 STANDARD, DRAFT, GUIDED = "standard", "draft", "guided"
 
 
@@ -60,20 +61,18 @@ def trials(
     """All rows, in order. ``quick`` is no guide, two and all keyframes of depth.
 
     ``per_frame`` says that there is a per-frame depth encoder to compare with. ``few_steps`` are
-    the quality levels at which weights for few steps are used; elsewhere Draft is not told from
-    Standard. Rows are of ``quality``; beside Standard, what the other ways to sample make of it is
-    a row each for two and for all keyframes of depth.
+    the quality levels at which weights for few steps are used; where there are none, all ways to
+    sample are one. Rows are of ``quality``; beside Standard, what Draft makes of it is a row each
+    for two and for all keyframes of depth.
     """
-    level = quality if quality in few_steps else STANDARD
+    level = quality if quality in few_steps or (few_steps and quality == GUIDED) else STANDARD
     row = partial(Trial, level=level)
     if quick:
         pair, whole = spread(2, frames), spread(frames, frames)
         by_frame = [row("depth", pair, per_frame=True)] * per_frame
         held = [row("depth", pair), *by_frame, row("depth", whole)]
         return [row(None, ()), *(held if "depth" in guides else [])]
-    others = []
-    if level == STANDARD:
-        others = [DRAFT] * (DRAFT in few_steps) + [GUIDED] * (STANDARD in few_steps)
+    others = [DRAFT] if level == STANDARD and DRAFT in few_steps else []
     counts = [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
     rows = [row(None, ())]
     for guide in [g for g in ("depth", "lineart") if g in guides]:
@@ -87,6 +86,7 @@ def trials(
         rows.append(row("render", (0,), label="animation (first frame)"))
         rows.append(row("render", (0, frames - 1), label="interpolation (first and last)"))
         rows.append(row("render", tuple(range(min(4, frames))), label="prediction (first 4)"))
+        rows.append(row("render", spread(frames, frames)))
     return rows
 
 
@@ -120,7 +120,7 @@ def evaluate(
     few_steps = subject.info.few_steps.get("steps", {})
     planned = trials(list(subject.info.guides), per_frame, few_steps, frames, quick, quality)
     baseline = Subject(checkpoint, per_frame=True) if per_frame else subject
-    shown: dict[str, list[tuple[str, Tensor]]] = {clip.name + clip.source: [] for clip in clips}
+    grids: dict[str, list[Tensor]] = {clip.name + clip.source: [] for clip in clips}
     rows: list[dict[str, Any]] = []
 
     def measured(
@@ -129,7 +129,7 @@ def evaluate(
         figures = []
         for index, (clip, pictures) in enumerate(zip(clips, made, strict=True), start=1):
             figures.append(clip_figures(estimator, pictures, clip, list(keyframes)))
-            shown[clip.name + clip.source].append((name, pictures))
+            grids[clip.name + clip.source].append(shown(pictures))
             progress(name, index, len(clips))
         rows.append({"name": name, "steps": taken, "figures": mean_figures(figures)})
 
@@ -152,9 +152,8 @@ def evaluate(
         sampling, _ = one.sampling(trial.level, steps)
         measured(trial.name, made, trial.keyframes, sampling["steps"])
     for clip in clips:
-        made_rows = shown[clip.name + clip.source]
         kind = clip.source.split(" ")[0].lower()
-        save_pictures(made_rows, out / f"{clip.name}_{kind}.png")
+        write_grid(grids[clip.name + clip.source], out / f"{clip.name}_{kind}.png")
     (out / "rows.txt").write_text("\n".join(row["name"] for row in rows) + "\n", encoding="utf-8")
     save_index(clips, out / "clips.json")
     return rows, fingerprint(folder)
@@ -162,6 +161,6 @@ def evaluate(
 
 @torch.no_grad()
 def _coded(subject: Subject, clip: KnownClip) -> Tensor:
-    vae, plan = subject.engine.parts.vae, subject.engine.parts.plan
-    pictures = clip.pictures.to(plan.torch_device, plan.torch_dtype)
+    vae = subject.engine.parts.vae
+    pictures = clip.pictures.to(vae.device)
     return decode(vae, encode(vae, pictures)).float().cpu().clamp(0, 1)

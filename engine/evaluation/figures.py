@@ -39,7 +39,7 @@ def colours_right(made: Tensor, clip: KnownClip) -> dict[str, int]:
             if mask.sum() < _SEEN * side * side:
                 continue
             found = frames[frame][:, mask].mean(dim=1)
-            looks = clip.expected[:, :, frame][..., mask].mean(dim=-1)
+            looks = clip.expected[:, :, frame][..., mask].float().mean(dim=-1)
             apart = (looks - found).norm(dim=-1)
             right = int(allowed[apart[0].argmin()] or allowed[apart.amin(dim=0).argmin()])
             for what in ("colours", "unseen") if clip.unseen[slot] else ("colours",):

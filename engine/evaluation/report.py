@@ -1,13 +1,10 @@
-"""Figures as a table, and the made clips as pictures to look at."""
+"""Figures as a table, and what is shown of a clip in a picture grid."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from ..training.pictures import write_grid
 
 _COLUMNS = (
     ("structure_keyed", "structure, keyed", "{:.3f}"),
@@ -46,10 +43,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save_pictures(named: Sequence[tuple[str, Tensor]], path: Path) -> None:
-    """One clip [F, 3, h, w] per row, every second frame or so, for the eye."""
-    rows = []
-    for _, clip in named:
-        picked = torch.linspace(0, len(clip) - 1, min(_SHOWN, len(clip))).round().long()
-        rows.append(clip[picked])
-    write_grid(rows, path)
+def shown(clip: Tensor) -> Tensor:
+    """Every second frame or so of a clip [F, 3, h, w] in [0, 1], for the eye, as `write_grid` takes
+    a row; in half precision, since the rows of all clips wait for each other.
+    """
+    return clip[torch.linspace(0, len(clip) - 1, min(_SHOWN, len(clip))).round().long()].half()

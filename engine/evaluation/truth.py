@@ -49,7 +49,7 @@ class KnownClip:
     ident: Tensor  # [F, h, w], 0 the ground, object number + 1, -1 the sky
     flow: Tensor  # [F-1, 2, h, w] pixels to the next frame
     visible: Tensor  # [F-1, h, w] bool: still to be seen in the next frame
-    expected: Tensor  # [suns, colours, ceil(F / COLOUR_STRIDE), 3, h, w]
+    expected: Tensor  # [suns, colours, ceil(F / COLOUR_STRIDE), 3, h, w], half precision: large
     allowed: Tensor  # [objects, colours] bool
     unseen: Tensor  # [objects] bool
     guides: dict[str, list[bytes]]
@@ -158,7 +158,7 @@ def _expected(scene: Scene, side: int) -> Tensor:
     ]
     # [suns * colours, 1, frames, pixels, 3]
     pictures = torch.stack(looks)[:, 0].unflatten(2, (side, side)).permute(0, 1, 4, 2, 3)
-    return pictures.unflatten(0, (len(lit), len(COLOURS)))
+    return pictures.unflatten(0, (len(lit), len(COLOURS))).half()
 
 
 def _png(pixels: np.ndarray) -> bytes:

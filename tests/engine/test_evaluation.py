@@ -226,7 +226,9 @@ def test_trials_go_from_no_keyframe_to_all():
     ]
     whole = trials(["depth", "lineart", "render"], True, few, 16, False, "draft")
     assert {t.level for t in whole} == {"draft"}
-    assert len({t.name for t in whole}) == len(whole) == 1 + 5 + 4 + 5 + 3
+    assert len({t.name for t in whole}) == len(whole) == 1 + 5 + 4 + 5 + 4
+    assert trials(["depth"], True, few, 16, True, "guided")[0].name == "no guide (k = 0), guided"
+    assert trials(["depth"], True, (), 16, True, "guided") == usual
     assert spread(4, 16) == (0, 5, 10, 15)
 
 

@@ -11,6 +11,7 @@ class LinearVae:
     """A VAE whose latents are linear in colour, so that the right preview is known exactly."""
 
     config = SimpleNamespace(scaling_factor=0.5)
+    dtype = torch.float32
 
     def encode(self, pictures: torch.Tensor) -> SimpleNamespace:
         small = torch.nn.functional.avg_pool2d(pictures, 8)
@@ -19,7 +20,7 @@ class LinearVae:
 
 
 def test_colours_come_back_through_any_vaes_latents() -> None:
-    plan = SimpleNamespace(torch_device=torch.device("cpu"), torch_dtype=torch.float32)
+    plan = SimpleNamespace(torch_device=torch.device("cpu"))
     vae = LinearVae()
     clip = torch.rand(5, 3, 16, 24, generator=torch.Generator().manual_seed(3))
     latents = vae.encode(clip * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
