@@ -7,7 +7,7 @@ plan holds exactly these, is stored with the take, and a replay forces it.
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -132,7 +132,8 @@ def default_plan(device: str | None = None) -> Plan:
 
 
 def _cpu_dtype() -> str:
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch that will do
+    # Not every torch that will do has it.
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
 
 
