@@ -57,7 +57,7 @@ def render_open_file(
     except SystemExit as ended:  # --help, or bad usage: the words are on the terminal already
         return int(ended.code or 0)
     options.blend, options.scene = blend, options.scene or scene
-    return _guarded(lambda: _run(Generation(_settings(options), host(options)), options))
+    return _guarded(lambda: _render(options, host(options)))
 
 
 def _guarded(work: Callable[[], int]) -> int:
@@ -144,8 +144,11 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
     )
 
 
-def _render(options: argparse.Namespace) -> int:
-    return _run(Generation(_settings(options), _host(options)), options)
+def _render(options: argparse.Namespace, host: Host | None = None) -> int:
+    settings, host = _settings(options), host or _host(options)
+    if (known := host.find(settings.model).vocabulary) and (told := known.remark(settings.prompts)):
+        print(told, file=sys.stderr)
+    return _run(Generation(settings, host), options)
 
 
 def _generate(options: argparse.Namespace) -> int:

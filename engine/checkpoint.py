@@ -49,6 +49,7 @@ class CheckpointInfo:
     ``image_guides`` maps guides to the folders or files of image ControlNets that are there;
     ``image_prompt`` has the paths of "encoder" and "adapter", or nothing; ``few_steps`` the name
     of a "lora" and the "steps" that it takes at each quality level it is for, or nothing;
+    ``vocabulary`` the "words" that a small model has learned, its "colours" and an "example";
     ``shared_noise`` is the side of the squares, in latents, whose means all frames of its noise
     share, or 0 (see ``noise.shared_side``); ``timestep_shift`` moves the steps of LCM's schedule
     towards noise (1: not).
@@ -65,6 +66,7 @@ class CheckpointInfo:
     image_guides: dict[str, str] = field(default_factory=dict)
     image_prompt: dict[str, Path] = field(default_factory=dict)
     few_steps: dict[str, Any] = field(default_factory=dict)
+    vocabulary: dict[str, Any] = field(default_factory=dict)
     shared_noise: int = 0
     timestep_shift: float = 1.0
 
@@ -129,6 +131,7 @@ def read_info(folder: Path) -> CheckpointInfo:
         image_prompt = dict(stored.get("image_prompt", {}))
         told = stored.get("few_steps")
         few_steps = _few_steps(told) if told else {}
+        vocabulary = dict(stored.get("vocabulary", {}))
         shared_noise = max(0, int(stored.get("shared_noise", 0)))
         timestep_shift = max(1.0, float(stored.get("timestep_shift", 1.0)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -155,6 +158,7 @@ def read_info(folder: Path) -> CheckpointInfo:
         },
         image_prompt=_image_prompt(path, image_prompt),
         few_steps=few_steps,
+        vocabulary=vocabulary,
         shared_noise=shared_noise,
         timestep_shift=timestep_shift,
     )
@@ -210,9 +214,9 @@ def describe(checkpoint_dir: Path) -> dict[str, Any]:
 
     {"name", "sha256", "native": {width, height, frames, fps}, "guides": [...], "encoders":
     {guide: ["sparse", "image"]}, "image_prompt": whether it takes one, "loras": [names],
-    "few_steps": {lora, steps} or {}, "defaults": {steps, guidance, guidance_end, schedule
-    where it is not the model's own, keyframes by guide where it has some that suit it best},
-    "lineart_width"}.
+    "few_steps": {lora, steps} or {}, "vocabulary": {words, colours, example} or {}, "defaults":
+    {steps, guidance, guidance_end, schedule where it is not the model's own, keyframes by guide
+    where it has some that suit it best}, "lineart_width"}.
     Raises EngineError with a sentence.
     """
     info = read_info(Path(checkpoint_dir))
@@ -225,6 +229,7 @@ def describe(checkpoint_dir: Path) -> dict[str, Any]:
         "image_prompt": bool(info.image_prompt),
         "loras": sorted({path.stem for path in lora_files(info.folder)}),
         "few_steps": info.few_steps,
+        "vocabulary": info.vocabulary,
         "defaults": info.defaults,
         "lineart_width": info.lineart_width,
     }
@@ -234,10 +239,10 @@ def content_hash(info: CheckpointInfo) -> str:
     """SHA-256 of all that decides the model's output: its parts' files, the guides' encoders, and
     what the card says of scales, noise and steps.
 
-    Not of its name, licence or defaults, so that these can be corrected without making the model
-    another one. Nor of image ControlNets and IP-Adapters: adding one must not make the checkpoint
-    another for all requests and takes that do not use it. A take that does has their own hashes
-    in its plan (``part_hash``). Files are hashed again only when their size or time of change has.
+    Not of its name, licence, defaults or vocabulary, so that these can be corrected without making
+    the model another one. Nor of image ControlNets and IP-Adapters: adding one must not make the
+    checkpoint another for all requests and takes that do not use it. A take that does has their own
+    hashes in its plan (``part_hash``). Files are hashed again only when their size or time changes.
     """
     total = hashlib.sha256(json.dumps(info.guides, sort_keys=True).encode())
     replaced = {folder for part in info.files for folder in _REPLACED.get(part, (part,))}

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import AnimaticError
 from ..shot.errors import ShotError
 from ..shot.keyframes import parse_keyframes
+from ..shot.vocabulary import Vocabulary
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
 CARD = "animatic.json"
@@ -42,6 +43,7 @@ class Checkpoint:
     ``schedule`` is the noise schedule (of the request's sampling) where it is not the model's own.
     ``keyframes`` says for a guide which keyframes the model is best held at, where nobody chose
     any (as the command line spells them); for the others that is at the camera's keys.
+    ``vocabulary`` are the words of a model that has learned few.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Checkpoint:
     guidance_end: float = 1.0
     schedule: str | None = None
     keyframes: Mapping[str, str] = field(default_factory=dict)
+    vocabulary: Vocabulary | None = None
 
 
 def find_checkpoint(model: str, folders: list[Path]) -> Checkpoint:
@@ -116,6 +119,7 @@ def _read_card(folder: Path) -> Checkpoint:
             encoders=encoders,
             image_prompt=_takes_pictures(folder, card),
             few_steps=read_few_steps(card),
+            vocabulary=Vocabulary.read(card),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AnimaticError(

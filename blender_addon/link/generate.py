@@ -98,6 +98,11 @@ class GenerateSettings:
         """The keyframes asked for, or else those that suit ``checkpoint``."""
         return self.keyframes or checkpoint.keyframes.get(self.guide, "camera")
 
+    @property
+    def prompts(self) -> list[str]:
+        """The prompt, and those that follow it at keyframes."""
+        return [self.prompt, *(text for _, text in self.steering.prompts)]
+
     def steered(self, level: Level) -> Steering:
         """The steering, with what the quality level brings to it."""
         return replace(

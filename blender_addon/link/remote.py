@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import AnimaticError
+from ..shot.vocabulary import Vocabulary
 from .catalogue import Checkpoint, find_checkpoint, read_few_steps, read_keyframes
 from .client import EngineClient
 from .engine_process import EngineProcess
@@ -158,6 +159,7 @@ def checkpoint_there(description: dict) -> Checkpoint:
             encoders={g: tuple(k) for g, k in description.get("encoders", {}).items()},
             image_prompt=bool(description.get("image_prompt", False)),
             few_steps=read_few_steps(description),
+            vocabulary=Vocabulary.read(description),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise AnimaticError(

@@ -222,6 +222,11 @@ def _passes(asked: bpy.types.PropertyGroup) -> Passes:
     )
 
 
+def prompts_written(scene: bpy.types.Scene, shot: Shot) -> tuple[str, ...]:
+    """The prompt and those of the guide frames, without the style's words."""
+    return (scene.animatic.prompt, *(text for _, text in keyed_prompts(scene, shot)))
+
+
 def _encoder(asked: bpy.types.PropertyGroup) -> str | None:
     """The one that was chosen, where the model has a choice; the panel shows none elsewhere."""
     if asked.encoder == "usual" or len(find_model(asked.model).encoders.get(asked.guide, ())) < 2:

@@ -17,7 +17,7 @@ from ..link.install_places import data_folder
 from ..link.remote import RemoteEngine, parse_address
 from ..shot.passes import USUAL_SHARE
 from ..shot.timing import plan_clip, scene_rate
-from .asked import asked_level, current_shot, is_guided, long_clip
+from .asked import asked_level, current_shot, is_guided, long_clip, prompts_written
 from .job import Job
 from .memory import LIBRARIES, free_memory, model_memory, sampling_memory
 from .preferences import AnimaticPreferences, model_folders, preferences
@@ -35,7 +35,8 @@ class Estimate:
 
     ``pictures`` says whether the model takes a reference picture, ``encoders`` whether there is a
     choice of what reads the guides, ``keyframes`` what holds a shot without guide frames where that
-    is not the camera's keys.
+    is not the camera's keys; ``remark`` is about words that the model does not know, ``example`` a
+    prompt that it does.
     """
 
     time: str = ""
@@ -44,6 +45,8 @@ class Estimate:
     pictures: bool = True
     encoders: bool = False
     keyframes: str | None = None
+    remark: str = ""
+    example: str = ""
 
 
 _estimate = Estimate()
@@ -104,6 +107,7 @@ def refresh(anew: bool = False) -> None:
         *(chosen.engine_where, chosen.remote_address, remote_models.changes),
         *(shot, scene.render.fps, scene.render.fps_base),
         round(_free / 1e9, 1),
+        prompts_written(scene, shot) if shot is not None else (),
     )
     if seen == _seen and not anew:
         return
@@ -146,6 +150,9 @@ def _work_out(scene: bpy.types.Scene, chosen: AnimaticPreferences) -> Estimate:
         encoders=choice,
         keyframes=checkpoint.keyframes.get(asked.guide),
     )
+    if known := checkpoint.vocabulary:
+        remark = known.remark(prompts_written(scene, shot)) or ""
+        made = replace(made, remark=remark, example=known.example)
     if remote:
         return made
     device = speed.device if speed is not None else ""

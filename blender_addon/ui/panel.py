@@ -36,8 +36,11 @@ class ANIMATIC_PT_shot(Tab, bpy.types.Panel):
         else:
             row.label(text="No active camera", icon="ERROR")
         column = layout.column(align=True)
-        column.prop(scene.animatic, "prompt", text="", placeholder="Prompt")
+        told = estimate.current()
+        column.prop(scene.animatic, "prompt", text="", placeholder=told.example or "Prompt")
         column.prop(scene.animatic, "negative_prompt", text="", placeholder="Avoid")
+        if told.remark:
+            _draw_sentence(layout, told.remark, _columns(context) + 2, "INFO")
         shown = session.status()
         if shown.state.busy:
             _draw_progress(layout, shown)
@@ -99,9 +102,7 @@ def _draw_left(layout: bpy.types.UILayout) -> None:
 def _draw_result(layout: bpy.types.UILayout, shown: Status, context: bpy.types.Context) -> None:
     if not shown.message:
         return
-    # about 7 pixels a letter at scale 1, less the box's margins and the icon
-    scale = context.preferences.system.ui_scale
-    columns = max(16, int(context.region.width / (7 * scale)) - 7)
+    columns = _columns(context)
     box = layout.box()
     column = box.column()
     icons = {State.DONE: "CHECKMARK", State.FAILED: "ERROR"}
@@ -110,6 +111,12 @@ def _draw_result(layout: bpy.types.UILayout, shown: Status, context: bpy.types.C
         _draw_sentence(column, note, columns, "DOT")
     if shown.folder is not None:
         box.operator("animatic.open_folder", icon="FILE_FOLDER")
+
+
+def _columns(context: bpy.types.Context) -> int:
+    """Letters in a line of a box: about 7 pixels each, less the box's margins and the icon."""
+    scale = context.preferences.system.ui_scale
+    return max(16, int(context.region.width / (7 * scale)) - 7)
 
 
 def _draw_sentence(layout: bpy.types.UILayout, text: str, columns: int, icon: str) -> None:

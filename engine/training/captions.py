@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 SHAPES: dict[str, tuple[str, ...]] = {
     "box": ("box", "block", "crate"),
@@ -207,3 +209,18 @@ def vocabulary_corpus(seed: int = 0, captions: int = 4000) -> list[str]:
     """Captions that between them use every word of the tables; the tokenizer is trained on them."""
     rng = random.Random(seed)
     return [caption(random_words(rng), rng) for _ in range(captions)]
+
+
+def known_words() -> dict[str, Any]:
+    """What the card of a model that has read these captions alone says of its vocabulary: all
+    words, those that are colours, and a caption to begin with."""
+    said = [word for table in (COLOURS, GROUNDS, LIGHTS, MOVES) for word in chain(*table.values())]
+    said += [form for noun in chain(*_NOUNS.values()) for form in (noun, plural(noun))]
+    said += [word for saying in chain(*_PLACES.values()) for word in saying]
+    said += [*_NUMBERS[1:], *_OPENINGS, *_SPEEDS, "an", "and", "the", "moves"]
+    words = {word for text in said for word in re.findall(r"\w+", text)}
+    return {
+        "words": sorted(words),
+        "colours": sorted(_COLOUR_OF),
+        "example": "a red box and two yellow balls on grass at sunset",
+    }

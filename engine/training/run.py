@@ -23,7 +23,7 @@ from ..evaluation.estimator import build_estimator
 from ..vae import VAE_CLASSES
 from . import architecture, together
 from .architecture import ModelSize
-from .captions import MOVES
+from .captions import MOVES, known_words
 from .data import Shards
 from .diffusion import Frozen
 from .export import (
@@ -325,7 +325,9 @@ class Run:
         about = describe(name, width, height, frames, size.fps, size.lineart_width, **told)
         about["shared_noise"] = self.shared_noise
         card = self._card
-        kept = ("name", "licence", "defaults", "few_steps")
+        if self.base is None:
+            about["vocabulary"] = known_words()
+        kept = ("name", "licence", "defaults", "few_steps", "vocabulary")
         about |= {key: card[key] for key in kept if key in card}
         if card and self.base is not None:
             info = read_info(self.base)

@@ -64,9 +64,10 @@ def test_render_leaves_a_whole_take(rendered):
 def test_where_nobody_chose_keyframes_the_models_card_does(scenes, tmp_path):
     result = run(
         "render", scenes("no_keys"), "--model", "blockout-mini", "--guides-only", "--json",
-        "--out", tmp_path / "shot",
+        "--prompt", "a red robot", "--out", tmp_path / "shot",
     )  # fmt: skip
     assert result.code == 0, result.err
+    assert result.err.startswith('This model has never read "robot".')
     guides = [path.name for path in (tmp_path / "shot" / "guides").glob("depth_*.png")]
     assert len(guides) == result.summary["shot"]["clip"]["frames"] == 8
 

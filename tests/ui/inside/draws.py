@@ -88,6 +88,11 @@ with harness.extension() as session:
     assert {"Depth 2 m to 31.4 m", "takes", "shots", "animatic.take_pick"} <= set(drawn), drawn
     main = panel.CLASSES[0]
     assert "animatic.generate" in draw(main, context)
+    estimate = harness.module("ui.estimate")
+    for prompt, told in (("a red robot", True), ("a red box", False)):
+        settings.prompt = prompt
+        estimate.refresh()
+        assert ("robot" in " ".join(draw(main, context))) == told, prompt
     session._session.status = job.Status(
         job.State.RUNNING, "Sampling 3 of 20", left="about 10 s left"
     )
