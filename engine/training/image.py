@@ -1,5 +1,5 @@
 """Stage image: text encoder and image model on single frames, and beside it, on part of the
-batches, the condition encoders of the pixel guides.
+batches, the guides' condition encoders.
 
 SparseCtrl trains its encoders with everything else frozen. At this size the image model learns
 structure several times faster when it is guided part of the time, so the encoders start here,
@@ -7,7 +7,7 @@ dense and on stills; stage sparsectrl goes on from them as the paper does.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from .diffusion import (
     sample,
     start_noise,
 )
+from .export import GUIDE_FOLDERS
 from .grounding import Grounding
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
@@ -135,11 +136,18 @@ def start_condition_path(encoder: SparseControlNetModel, condition: Tensor) -> N
         nn.init.normal_(output.weight, std=0.3 / output.in_channels**0.5)
 
 
-def still_control(modules: Mapping[str, nn.Module], guide: str, batch: dict) -> Control:
-    """The control of a batch of stills by one guide on every frame."""
-    condition = pixel_condition(batch[guide])
+def still_control(
+    modules: Mapping[str, nn.Module], guide: str, batch: dict, flip: bool = False
+) -> Control:
+    """The control of a batch of stills, or of their mirror images, by one guide."""
+    if guide == "render":
+        # Both mirror images were encoded: the autoencoder is not exactly symmetric.
+        condition = batch["latents"][:, 1 if flip else 0].float()[:, :, None]
+    else:
+        pixels = pixel_condition(batch[guide])
+        condition = pixels.flip(-1) if flip else pixels
     mask = torch.ones_like(condition[:, :1])
-    return Control(modules[f"sparsectrl_{guide}"], condition, mask, (0,))
+    return Control(modules[GUIDE_FOLDERS[guide]], condition, mask, (0,))
 
 
 class StillGrid:
@@ -152,9 +160,11 @@ class StillGrid:
         tokenizer: CLIPTokenizer,
         scheduler: DDIMScheduler,
         folder: Path,
+        guides: Collection[str],
         count: int = 10,
     ):
         self.vae, self.tokenizer, self.scheduler, self.folder = vae, tokenizer, scheduler, folder
+        self.guides = guides
         self.batch = data.sample(random.Random(7), count)
         text = "\n".join(self.batch["captions"])
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,16 +172,17 @@ class StillGrid:
 
     @torch.no_grad()
     def __call__(self, modules: Mapping[str, nn.Module], step: int) -> None:
-        """Rows: truth, depth, held to depth, line-art, held to line-art, text alone."""
+        """Rows: truth; for each guide itself, where it is not the truth, and held to it; text
+        alone."""
         encoder: Any = modules["text_encoder"]
         text = encode_text(encoder, self.tokenizer, self.batch["captions"])
         empty = encode_text(encoder, self.tokenizer, [""])
         true = self.batch["latents"]
         start = start_noise((len(true), 4, 1, *true.shape[-2:]), true.device)
         rows = [self.batch["colour"][:, 0].float() / 255]
-        for guide in ("depth", "lineart", None):
+        for guide in (*self.guides, None):
             control = still_control(modules, guide, self.batch) if guide else None
-            if guide:
+            if guide in self.batch:
                 rows.append(self.batch[guide].float() / 255)
             made = sample(modules["unet"], self.scheduler, text, empty, start, control)
             rows.append(decode(self.vae, made[:, :, 0]))
@@ -180,6 +191,7 @@ class StillGrid:
 
 def train_image(
     modules: Mapping[str, nn.Module],
+    learns: Collection[str],
     vae: Vae,
     tokenizer: CLIPTokenizer,
     scheduler: DDIMScheduler,
@@ -190,10 +202,11 @@ def train_image(
     teaching: Teaching,
     emphasis: Emphasis,
 ) -> Mapping[str, nn.Module]:
-    """Train ``unet``, ``text_encoder`` and the pixel guides' encoders; returns averaged weights.
+    """Train those that ``learns`` names of ``unet``, ``text_encoder`` and the guides' encoders;
+    returns their averaged weights.
 
-    ``data`` holds stills with fields latents, depth, lineart and those of ``emphasis``;
-    ``held_out`` also colour.
+    ``data`` holds stills with the fields latents, the pixel guides of ``teaching`` and those of
+    ``emphasis``; ``held_out`` also colour.
     """
     rng = random.Random(config.seed)
     noise = torch.Generator(data.device).manual_seed(config.seed)
@@ -205,11 +218,8 @@ def train_image(
             data.refresh()
         batch = data.sample(rng, config.batch)
         flip = rng.random() < 0.5
-        # Both mirror images were encoded: the autoencoder is not exactly symmetric.
         clean = batch["latents"][:, 1 if flip else 0].float()[:, :, None]
         guide = teaching.guide(rng)
-        if guide and flip:
-            batch[guide] = batch[guide].flip(-1)
         captions = teaching.captions(batch["captions"], rng)
         noisy, time, target = noisy_and_target(scheduler, clean, noise, emphasis.timestep_shift)
         places = batch["regions"][:, 0] if guide and emphasis.fields else None
@@ -219,7 +229,7 @@ def train_image(
             text = encode_text(text_encoder, tokenizer, captions)
             control = None
             if guide:
-                control = still_control(modules, guide, batch)
+                control = still_control(modules, guide, batch, flip)
                 control.condition = teaching.blur_some(control.condition, guide, rng)
             prediction = predict(modules["unet"], noisy, time, text, control)
             loss = diffusion_loss(prediction, target)
@@ -228,13 +238,17 @@ def train_image(
                 loss = loss + emphasis.recognition * recognition.loss(places)
         return loss
 
-    encoders: Any = [modules[f"sparsectrl_{guide}"] for guide in teaching.guides]
+    for name in set(modules) - set(learns):
+        modules[name].requires_grad_(False)
+    encoders: Any = [modules[GUIDE_FOLDERS[guide]] for guide in teaching.guides]
     recognition = Recognition(encoders[0]).to(data.device)
-    loop = Loop(folder, "image", {**modules, "recognition": recognition}, config)
+    learning = {name: modules[name] for name in learns}
+    loop = Loop(folder, "image", {**learning, "recognition": recognition}, config)
     # Only now, since the loop's averaged copies are not to be watched.
     unet: Any = modules["unet"]
     ground = Grounding(unet, tokenizer)
     for encoder in encoders:
         recognition.watch(encoder)
-    loop.run(loss_of, StillGrid(held_out, vae, tokenizer, scheduler, folder / "grids"))
-    return {name: loop.average.modules[name] for name in modules}
+    grid = StillGrid(held_out, vae, tokenizer, scheduler, folder / "grids", list(teaching.guides))
+    loop.run(loss_of, lambda averaged, step: grid({**modules, **averaged}, step))
+    return {name: loop.average.modules[name] for name in learns}

@@ -109,20 +109,28 @@ def stage_encode(run: Run) -> None:
 
 
 def stage_image(run: Run) -> None:
-    """Train text encoder, image model and, dense on stills, the pixel guides' encoders."""
+    """Train text encoder, image model and, dense on stills, the guides' encoders, or those of them
+    that the recipe says learn."""
     teaching = run.teaching("image")
     stressed = ("timestep_shift", "grounding", "recognition")
     emphasis = Emphasis(**{name: entry(run.recipe, "image", name) for name in stressed})
-    data, held_out = run.shards("stills", ("depth", "lineart", *emphasis.fields))
+    data, held_out = run.shards("stills", (*teaching.guides, *emphasis.fields))
     encoders = {guide: GUIDE_FOLDERS[guide] for guide in teaching.guides}
     modules = {name: run.part(name, False) for name in ("unet", "text_encoder", *encoders.values())}
+    learns = run.recipe["image"].get("learns", list(modules))
+    if strange := set(learns) - set(modules):
+        raise EngineError(
+            f"[image] of the recipe has {sorted(strange)[0]} learn, which takes no part in it: "
+            f"name some of {', '.join(modules)}."
+        )
     for guide, name in encoders.items():
-        if run.find(name) is None:
+        if run.find(name) is None and guide != "render":
             some = data.sample(Random(run.seed), 32)
             start_condition_path(modules[name], pixel_condition(some[guide]))
         skip_motion(modules[name])
     trained = train_image(
         modules,
+        learns,
         run.part("vae"),
         run.tokenizer(),
         run.scheduler(),
@@ -134,15 +142,16 @@ def stage_image(run: Run) -> None:
         emphasis,
     )
     averaged: dict[str, Any] = dict(trained)
-    for name in encoders.values():
+    for name in set(encoders.values()) & set(learns):
         whole = run.part(name, False)
         # Only the motion modules are missing, and they stay as they were.
         whole.load_state_dict(averaged[name].state_dict(), strict=False)
         averaged[name] = whole
     run.keep(averaged)
     # Without temporal layers, the baseline that `animatic evaluate` compares with.
-    silence_motion(averaged["sparsectrl_depth"])
-    run.keep({"evaluation/per_frame_depth": averaged["sparsectrl_depth"]})
+    if (depth := averaged.get("sparsectrl_depth")) is not None:
+        silence_motion(depth)
+        run.keep({"evaluation/per_frame_depth": depth})
 
 
 def stage_motion(run: Run) -> None:

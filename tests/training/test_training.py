@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import torch.nn.functional as F  # noqa: E402
+from animatic.engine.errors import EngineError  # noqa: E402
 from animatic.engine.evaluation.estimator import load_estimator  # noqa: E402
 from animatic.engine.evaluation.subjects import load_per_frame  # noqa: E402
 from animatic.engine.training import architecture, captions, clips, estimator  # noqa: E402
@@ -262,6 +263,23 @@ def test_all_stages_train_and_export(tmp_path, small_recipe):
     unet = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")
     adapter = MotionAdapter.from_pretrained(tmp_path / "out" / "motion_adapter")
     UNetMotionModel.from_unet2d(unet, adapter)
+
+    # One guide's encoder alone, dense on stills, everything else as it is.
+    dense = replace(beside, folder=tmp_path / "dense", recipe=copy.deepcopy(run.recipe))
+    dense.folder.mkdir()
+    for kind in ("stills", "held_out"):
+        (dense.folder / kind).symlink_to(tmp_path / kind)
+    dense.recipe["image"] |= {"guides": {"render": 1.0}, "learns": ["sparsectrl_rgb"], "steps": 4}
+    STAGES["image"](dense)
+    assert [part.name for part in (dense.folder / "parts").iterdir()] == ["sparsectrl_rgb"]
+    untouched = replace(dense, folder=tmp_path / "nothing")
+    before, after = (each.part("sparsectrl_rgb").state_dict() for each in (untouched, dense))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert not any("motion_modules" in name for name in moved)
+    dense.recipe["image"]["learns"] = ["sparsectrl_depth"]
+    with pytest.raises(EngineError, match="sparsectrl_depth learn, which takes no part"):
+        STAGES["image"](dense)
 
 
 def test_the_estimator_learns_and_goes_with_the_checkpoint(tmp_path, small_recipe, monkeypatch):
