@@ -13,7 +13,7 @@ from ..checkpoint import content_hash, read_info
 from ..device import default_plan
 from ..errors import EngineError
 from ..training.description import describe
-from .evaluate import DRAFT, GUIDED, STANDARD, evaluate
+from .evaluate import DRAFT, GUIDE_WORDS, GUIDED, STANDARD, evaluate
 from .report import markdown
 from .truth import BLENDER_SEED, blender_clips, held_out_blockouts, ray_cast_clips
 
@@ -36,6 +36,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--clips", type=int, help="clips with guides of the ray caster (24; quick: 6)")
     add("--blender-clips", type=int, help="clips with guides of Blender (24; quick: 4)")
+    add("--guides", nargs="+", choices=GUIDE_WORDS, default=list(GUIDE_WORDS), help="only theirs")
     add("--steps", type=int, help="of guided sampling (the checkpoint's; quick: 8)")
     add("--seed", type=int, default=1)
     add("--json", type=Path, metavar="FILE", help="write the figures there")
@@ -89,12 +90,15 @@ def _run(options: argparse.Namespace) -> None:
         options.quality,
         steps,
         options.seed,
+        options.guides,
         options.out,
         progress,
     )
-    quick = " --quick" if options.quick else ""
+    cut = " --quick" if options.quick else ""
+    if len(options.guides) < len(GUIDE_WORDS):
+        cut += f" --guides {' '.join(options.guides)}"
     report = {
-        "command": f"animatic evaluate --model {info.name}{quick} --quality {options.quality} "
+        "command": f"animatic evaluate --model {info.name}{cut} --quality {options.quality} "
         f"--clips {options.clips} --blender-clips {counts.get('Blender', 0)}",
         "checkpoint": info.name,
         "sha256": content_hash(info),

@@ -97,13 +97,15 @@ def evaluate(
     quality: str,
     steps: int,
     seed: int,
+    guides: Collection[str],
     out: Path,
     progress: Callable[[str, int, int], None],
 ) -> tuple[list[dict[str, Any]], str]:
     """Rows {"name", "steps", "figures"}, the estimator's fingerprint; pictures go into ``out``.
 
     ``steps`` are those of guided sampling (`Subject.sampling`). The first two rows are the floor:
-    true pictures, and the same through the autoencoder. ``progress(what, done, of)`` counts clips.
+    true pictures, and the same through the autoencoder; then come one without guide and those of
+    ``guides``. ``progress(what, done, of)`` counts clips.
     Raises FileNotFoundError where the checkpoint brings no estimator, EngineError where it cannot
     make the clips.
     """
@@ -118,7 +120,8 @@ def evaluate(
     per_frame = (checkpoint / "evaluation" / BASELINE_FOLDER).is_dir()
     frames = len(clips[0].pictures)
     few_steps = subject.info.few_steps.get("steps", {})
-    planned = trials(list(subject.info.guides), per_frame, few_steps, frames, quick, quality)
+    asked = [guide for guide in subject.info.guides if guide in guides]
+    planned = trials(asked, per_frame, few_steps, frames, quick, quality)
     baseline = Subject(checkpoint, per_frame=True) if per_frame else subject
     grids: dict[str, list[Tensor]] = {clip.name + clip.source: [] for clip in clips}
     rows: list[dict[str, Any]] = []
