@@ -45,7 +45,7 @@ def shared_side(card: int, keyed: Collection[int], frames: int) -> int:
     As the model's ``card`` says; but where guides that lie half of the clip apart, or more, say how
     things move, all of the noise is shared (1): it would only flicker. Elsewhere what differs from
     frame to frame is all that a clip's motion can come from. What it brings with blockout-mini is
-    in its card.
+    in docs/blockout-mini.md.
     """
     told = bool(keyed) and 2 * (max(keyed) - min(keyed)) >= frames
     return min(card, 1) if told else card
