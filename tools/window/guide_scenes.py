@@ -58,6 +58,11 @@ def steps(driver):
     mine = bpy.context.scene.animatic
     mine.quality = "draft"
     yield from driver.push("animatic.prompt")
+    yield from driver.write("a robot in a forest")
+    yield 2.0
+    yield from driver.sidebar("words", 330)
+    mine.prompt = ""
+    yield from driver.push("animatic.prompt")
     yield from driver.write(PROMPT)
     yield from driver.push("bpy.ops.animatic.guide_frames_suggest(", (0.3,))
     yield from driver.move(400, 400)
