@@ -17,12 +17,12 @@ with harness.extension():
     harness.save_scene("shot.blend")
     scene = bpy.context.scene
     assert held() == "camera"
-    # as the model's card has it, where nobody chose frames; of renders it says nothing
+    # as the model's card has it, where nobody chose frames; unknown of a model that is not here
     assert asked.suited_keyframes(scene.animatic) == "all"
     assert held(suited="all") == "all"
-    scene.animatic.guide = "render"
+    usual, scene.animatic.model = scene.animatic.model, "elsewhere"
     assert asked.suited_keyframes(scene.animatic) is None
-    scene.animatic.guide = "depth"
+    scene.animatic.model = usual
     scene.camera.animation_data_clear()
     assert held() == "1,24"  # nothing is keyed: both ends
 
