@@ -38,10 +38,9 @@ class Vocabulary:
             more = len(strange) - _NAMED
             named = ", ".join(f'"{word}"' for word in strange[:_NAMED])
             what = f"{named} and {more} more" if more > 0 else named
-            return f"This model has never read {what}. It knows, for example: {self.example}."
-        if used and not set(self.colours) & set(used):
-            return (
-                "The prompt names no colour, and this model paints dull ones then. "
-                f"It knows, for example: {self.example}."
-            )
-        return None
+            told = f"This model has never read {what}."
+        elif used and not set(self.colours) & set(used):
+            told = "The prompt names no colour, and this model paints dull ones then."
+        else:
+            return None
+        return f"{told} It knows, for example: {self.example}."

@@ -136,13 +136,20 @@ def start_condition_path(encoder: SparseControlNetModel, condition: Tensor) -> N
         nn.init.normal_(output.weight, std=0.3 / output.in_channels**0.5)
 
 
+def still_latents(batch: dict, flip: bool = False) -> Tensor:
+    """The latents [b, 4, 1, h, w] of a batch of stills, or of their mirror images.
+
+    Both were encoded: the autoencoder is not exactly symmetric.
+    """
+    return batch["latents"][:, 1 if flip else 0].float()[:, :, None]
+
+
 def still_control(
     modules: Mapping[str, nn.Module], guide: str, batch: dict, flip: bool = False
 ) -> Control:
     """The control of a batch of stills, or of their mirror images, by one guide."""
     if guide == "render":
-        # Both mirror images were encoded: the autoencoder is not exactly symmetric.
-        condition = batch["latents"][:, 1 if flip else 0].float()[:, :, None]
+        condition = still_latents(batch, flip)
     else:
         pixels = pixel_condition(batch[guide])
         condition = pixels.flip(-1) if flip else pixels
@@ -218,7 +225,7 @@ def train_image(
             data.refresh()
         batch = data.sample(rng, config.batch)
         flip = rng.random() < 0.5
-        clean = batch["latents"][:, 1 if flip else 0].float()[:, :, None]
+        clean = still_latents(batch, flip)
         guide = teaching.guide(rng)
         captions = teaching.captions(batch["captions"], rng)
         noisy, time, target = noisy_and_target(scheduler, clean, noise, emphasis.timestep_shift)

@@ -30,7 +30,7 @@ from .diffusion import (
     sample,
     start_noise,
 )
-from .image import Teaching, still_control
+from .image import Teaching, still_control, still_latents
 from .loop import Loop, LoopConfig
 from .pictures import write_grid
 
@@ -174,7 +174,7 @@ def train_image_prompt(
 
     def loss_of(step: int) -> Tensor:
         batch = data.sample(rng, config.batch)
-        clean = batch["latents"][:, 0].float()[:, :, None]
+        clean = still_latents(batch)
         captions = teaching.captions(batch["captions"], rng)
         noisy, time, target = noisy_and_target(frozen.scheduler, clean, noise)
         guide = teaching.guide(rng)
