@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,6 @@ FRAMES = 4
 
 # On a busy machine two threads wait for each other at every one of the tiny model's operations.
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cpu_without_bfloat16() -> Iterator[None]:
-    """What is compared is compared in float32, on CPUs of every kind."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cpu, "get_capabilities", dict)
-        yield
 
 
 @pytest.fixture(scope="session")
