@@ -31,14 +31,15 @@ from .blender_addon.shot.own_pictures import OwnPictures
 from .blender_addon.shot.passes import Passes
 from .blender_addon.shot.report import shot_sentences
 from .blender_addon.shot.request import Steering
-from .cli_options import QUALITIES, WITH_MORE, open_file_parser, parser
+from .cli_options import QUALITIES, WITH_MORE, open_file_parser, parser, with_values
 from .cli_progress import display
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 for an error, 2 for bad usage, 130 when cancelled."""
     whole = parser()
-    options, more = whole.parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options, more = whole.parse_known_args(with_values(given))
     if more and options.command not in WITH_MORE:
         whole.error(f"unrecognized arguments: {' '.join(more)}")
     options.more = more
@@ -53,7 +54,7 @@ def render_open_file(
     ``scene`` is the one that is active there; ``host`` names the tools, given the options.
     """
     try:
-        options = open_file_parser().parse_args(arguments)
+        options = open_file_parser().parse_args(with_values(arguments))
     except SystemExit as ended:  # --help, or bad usage: the words are on the terminal already
         return int(ended.code or 0)
     options.blend, options.scene = blend, options.scene or scene
@@ -313,11 +314,12 @@ def _taken(checkpoint: Checkpoint) -> list[str]:
 
 
 def _download(options: argparse.Namespace) -> int:
-    work = ModelDownload(options.name, online=True, models=options.to, python=options.engine_python)
+    models = options.to or next(iter(options.models), None)
+    work = ModelDownload(options.name, online=True, models=models, python=options.engine_python)
     cancel_on_signals(work)
     with display(options.quiet) as bars:
         folder = work.run(bars.on_event)
-    print(folder)
+    print(json.dumps({"folder": str(folder)}) if options.json else folder)
     return 0
 
 

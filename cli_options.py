@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def parser() -> argparse.ArgumentParser:
     bench_help = "seconds per guide, or (bench engine) per take"
     commands.add_parser("bench", add_help=False, help=bench_help)
     return whole
+
+
+def with_values(arguments: list[str]) -> list[str]:
+    """``--range -5:20`` as ``--range=-5:20``: argparse takes it for two options otherwise."""
+    joined: list[str] = []
+    for argument in arguments:
+        if re.match(r"-\d", argument) and joined and re.fullmatch(r"--[\w-]+", joined[-1]):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def open_file_parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -70,11 +71,12 @@ def find_checkpoint(model: str, folders: list[Path]) -> Checkpoint:
     Raises AnimaticError when there is none (the names there are stand in the sentence) or when its
     card is missing or damaged.
     """
-    folder = Path(model).expanduser()
-    if not (folder / CARD).is_file():
-        found = [c.folder for c in list_checkpoints(folders) if model in (c.name, c.folder.name)]
+    # Of os.path, for it takes any text that is typed, such as a prompt.
+    folder = Path(os.path.expanduser(model))
+    if not os.path.isfile(folder / CARD):
+        found = [each for each in _folders(folders) if model in (each.name, _name(each))]
         if not found:
-            if folder.is_dir():
+            if os.path.isdir(folder):
                 raise AnimaticError(
                     f"{folder} holds no {CARD}: it is not a checkpoint folder for Animatic. "
                     "See presets/blockout-mini for the layout."
@@ -95,6 +97,14 @@ def list_checkpoints(folders: list[Path]) -> list[Checkpoint]:
 
 def _folders(places: list[Path]) -> list[Path]:
     return [card.parent for place in [*places, PRESETS] for card in sorted(place.glob(f"*/{CARD}"))]
+
+
+def _name(folder: Path) -> str:
+    """The model's name; none where the card is damaged, which is told when it is asked for."""
+    try:
+        return _read_card(folder).name
+    except AnimaticError:
+        return ""
 
 
 def _read_card(folder: Path) -> Checkpoint:

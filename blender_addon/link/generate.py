@@ -172,8 +172,8 @@ class Generation:
         settings, progress = self.settings, Progress(on_event, self._cancelled)
         checkpoint = _checked(settings, self.host)
         blender = blender_command(self.host.blender)
-        folder = OutputFolder.prepare(settings.out, force=settings.force, source=settings.blend)
-        try:
+        prepared = OutputFolder.prepare(settings.out, force=settings.force, source=settings.blend)
+        with prepared as folder:
             if settings.guides_only:
                 shot = _render_guides(settings, folder, checkpoint, blender, progress)
                 outcome = Outcome(settings.out, shot)
@@ -181,9 +181,6 @@ class Generation:
                 outcome = self._make(folder, checkpoint, blender, progress)
             progress.check()
             outcome.out = folder.publish()
-        except BaseException:
-            folder.discard()
-            raise
         outcome.seconds = progress.seconds
         return outcome
 

@@ -47,8 +47,9 @@ def candidates(version: str) -> Iterator[str]:
         for folder in ("/opt/homebrew/bin", "/usr/local/bin", frameworks):
             yield f"{folder}/{name}"
     if sys.platform == "win32" and (launcher := shutil.which("py")):
-        asked = [launcher, f"-{version}", "-c", "import sys; print(sys.executable)"]
-        answer = subprocess.run(asked, capture_output=True, text=True)
+        program = "import sys; print(sys.executable)"
+        asked = [launcher, f"-{version}", "-X", "utf8", "-c", program]  # a user may be called José
+        answer = subprocess.run(asked, capture_output=True, text=True, encoding="utf-8")
         if answer.returncode == 0:
             yield answer.stdout.strip()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import AnimaticError, Cancelled
 from ..shot.take_folder import OutputFolder
-from .client import EngineClient
+from .client import EngineClient, EngineGone
 from .progress import Progress
 
 
@@ -39,10 +40,16 @@ def run_job(
             _pass_on(event, len(takes), request, progress)
             if event["event"] == "take":
                 takes.append(client.download(job, len(takes), folder.take(len(takes))))
+    except BaseException:
+        with suppress(AnimaticError):
+            client.cancel(job)  # nobody waits for the rest of it
+        raise
     finally:
         over.set()
         watcher.join()
     state = client.job(job)
+    with suppress(AnimaticError):
+        client.delete(job)  # all is here: an engine that goes on running would keep it for ever
     if progress.cancelled.is_set() or state["state"] == "cancelled":
         raise Cancelled
     if state["state"] != "done":
@@ -55,8 +62,12 @@ def _cancel_on_request(
 ) -> None:
     while not over.is_set():
         if cancelled.wait(0.05):
-            client.cancel(job)
-            return
+            try:
+                client.cancel(job)
+            except EngineGone:
+                over.wait(1.0)  # a network may come back
+            else:
+                return
 
 
 def _pass_on(event: dict, take: int, request: dict, progress: Progress) -> None:

@@ -38,6 +38,7 @@ def parse_address(text: str) -> Address:
     try:
         parts = urllib.parse.urlsplit(text if "://" in text else f"//{text}")
         host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # as a connection will
     except ValueError as error:
         raise AnimaticError(f"{text} is no address ({error}): write {example}.") from error
     if not host:
@@ -128,7 +129,7 @@ class LocalEngine(_Running):
     def find(self, model: str) -> Checkpoint:
         """The model of this name. Raises AnimaticError, naming those that there are."""
         checkpoint = find_checkpoint(model, self._folders)
-        if not any(folder in checkpoint.folder.parents for folder in self._folders):
+        if not any(folder.resolve() in checkpoint.folder.parents for folder in self._folders):
             raise AnimaticError(
                 f"The running engine does not know {checkpoint.folder}: add the folder that it is "
                 "in to the model folders in the preferences and restart the engine, or stop it."

@@ -71,8 +71,7 @@ class Replay:
         if exact:
             check_motion(shot, motion.parent)
         out = self.out or OutputFolder.next_free(self.file.resolve().parent)
-        folder = OutputFolder.prepare(out, force=self.force)
-        try:
+        with OutputFolder.prepare(out, force=self.force) as folder:
             (folder.staging / "request.json").write_bytes(canonical_json(request))
             (folder.staging / "guides").mkdir()
             for guide in guides.values():
@@ -88,9 +87,6 @@ class Replay:
             takes = finish_takes(asked, takes, folder, blender, progress, self.host.engine_python)
             progress.check()
             published = folder.publish()
-        except BaseException:
-            folder.discard()
-            raise
         return Outcome(published, {"shot": shot}, takes, request, progress.seconds)
 
 

@@ -37,10 +37,14 @@ _OURS = re.compile(
 # Written by every run, and hardly by anything else: shows that the files are a run's.
 _MARKS = ("request.json", "guides/contact_sheet.png")
 _BLEND = "shot.blend"
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES}
 
 
 class OutputFolder:
-    """One run's output: write under ``staging``, then ``publish`` it or ``discard`` it."""
+    """One run's output: write under ``staging``, then ``publish`` it or ``discard`` it.
+
+    As a context it is discarded where an error ends it; a full disk is then a ShotError.
+    """
 
     def __init__(
         self, out: Path, staging: Path, force: bool, made: list[Path], lock: Lock | None = None
@@ -50,6 +54,16 @@ class OutputFolder:
         self.staging = staging
         self._force = force
         self._made = made
+
+    def __enter__(self) -> OutputFolder:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            return
+        self.discard()
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise _not_writable(self.out, self.out.parent, error) from error
 
     @classmethod
     def prepare(cls, out: Path, force: bool = False, source: Path | None = None) -> OutputFolder:

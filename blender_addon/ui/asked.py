@@ -211,8 +211,20 @@ def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> 
 
 
 def _runs_scripts() -> bool:
+    """Whether this window runs the file's scripts: by the preferences, or allowed for this file.
+
+    What is allowed for one file stands nowhere, but a driver in Python that was held back would
+    have set ``autoexec_fail``.
+    """
+    if bpy.app.autoexec_fail:
+        return False
     chosen = bpy.context.preferences.filepaths.use_scripts_auto_execute
-    return bool(chosen) and not bpy.app.autoexec_fail
+    return bool(chosen) or any(
+        curve.driver.type == "SCRIPTED" and not curve.driver.is_simple_expression
+        for each in bpy.data.user_map()
+        if (animation := getattr(each, "animation_data", None)) is not None
+        for curve in animation.drivers
+    )
 
 
 def _passes(asked: bpy.types.PropertyGroup) -> Passes:

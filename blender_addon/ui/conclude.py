@@ -27,6 +27,9 @@ _OPTIONS = (
     (r"use --guide lineart", "choose Lines (Freestyle) as the Guide"),
     (r"with --blender( PATH)?", "as Blender for Guides under Expert in the preferences"),
     (r"its executable to --blender", "its executable under Expert in the preferences"),
+    (r"a Blender executable with --blender", "its executable under Expert in the preferences"),
+    (r"Name another with --out", "Choose another Takes Folder in the preferences"),
+    (r"with --engine-python, or in \w+", "in the preferences"),
     (
         r"use --enable-autoexec",
         "turn on Auto Run Python Scripts in Blender's preferences (Save & Load)",
@@ -44,7 +47,8 @@ def conclude(run: Run, job: Job, same_file: bool) -> None:
         return
     shown.notes += outcome.notes
     if "keyframes" in outcome.shot:  # a redone take brings no guides of its own
-        guides_report.remember(outcome.shot, outcome.out / "guides")
+        if same_file:
+            guides_report.remember(outcome.shot, outcome.out / "guides")
         shown.notes += _remarks(outcome.shot)
     if run.guides_only:
         count = len(outcome.shot["guides"])

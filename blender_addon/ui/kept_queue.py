@@ -26,7 +26,9 @@ else:
 
 WAITING, DONE, FAILED = "waiting", "done", "failed"
 _SCHEMA = 1
+_FILE = "queue.json"
 _COPY = "shot.blend"
+_GONE = "Another Blender has made these shots, or discarded them: nothing is left to do."
 # Nobody comes back for it, and the copy of a scene may be large.
 _KEPT_DAYS = 60
 
@@ -81,8 +83,14 @@ class KeptQueue:
         return [entry for entry in self.entries if entry.state != DONE]
 
     def hold(self) -> None:
-        """Keep other Blenders off. Raises AnimaticError when one is at work on it."""
-        lock = (self.folder / "lock").open("a")
+        """Keep other Blenders off, and read what they have done meanwhile.
+
+        Raises AnimaticError when one is at work on it or has finished it.
+        """
+        try:
+            lock = (self.folder / "lock").open("a")
+        except FileNotFoundError as error:
+            raise AnimaticError(_GONE) from error
         try:
             _lock(lock)
         except OSError as error:
@@ -91,6 +99,12 @@ class KeptQueue:
                 "Another Blender is making these shots: wait until it has finished."
             ) from error
         self._lock = lock
+        written = self.folder / _FILE
+        if written.is_file():
+            self.entries = _entries(json.loads(written.read_text(encoding="utf-8")))
+            if not self.left:
+                self.close()
+                raise AnimaticError(_GONE)
 
     def mark(self, entry: Entry, state: str) -> None:
         """Note what has become of a shot."""
@@ -105,10 +119,10 @@ class KeptQueue:
             "scene": self.scene,
             "entries": [vars(entry) for entry in self.entries],
         }
-        part = self.folder / "queue.json.part"
+        part = self.folder / f"{_FILE}.part"
         try:
             part.write_text(json.dumps(content), encoding="utf-8")
-            os.replace(part, self.folder / "queue.json")
+            os.replace(part, self.folder / _FILE)
         except OSError as error:
             print(f"Animatic: the queue could not be written down: {error}")
 
@@ -121,7 +135,9 @@ class KeptQueue:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove it with all that is left to do."""
+        """Remove it with all that is left to do. Raises AnimaticError as ``hold``."""
+        if self._lock is None:
+            self.hold()
         self.entries = []
         self.close()
 
@@ -143,15 +159,18 @@ def sweep(root: Path) -> None:
 
 
 def _read_all(root: Path) -> Iterator[KeptQueue]:
-    for file in root.glob("*/queue.json"):
+    for file in root.glob(f"*/{_FILE}"):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             if content["schema"] != _SCHEMA or _is_held(file.parent):
                 continue
-            entries = [Entry(**entry) for entry in content["entries"]]
-            yield KeptQueue(file.parent, content["blend"], content["scene"], entries)
+            yield KeptQueue(file.parent, content["blend"], content["scene"], _entries(content))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged, or of a later version: not ours to offer
+
+
+def _entries(content: dict[str, Any]) -> list[Entry]:
+    return [Entry(**entry) for entry in content["entries"]]
 
 
 def _is_held(folder: Path) -> bool:

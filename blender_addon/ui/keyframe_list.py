@@ -33,18 +33,6 @@ def staying_here() -> Iterator[None]:
         _following = True
 
 
-def _keep_order(_frame: "AnimaticGuideFrame", context: bpy.types.Context) -> None:
-    settings = context.scene.animatic
-    active = settings.guide_frames_index
-    frames = [item.frame for item in settings.guide_frames]
-    if frames == sorted(frames) or not 0 <= active < len(frames):
-        return
-    place = sum(frame < frames[active] for frame in frames)
-    settings.guide_frames.move(active, place)
-    with staying_here():
-        settings.guide_frames_index = place
-
-
 class AnimaticGuideFrame(bpy.types.PropertyGroup):
     """A scene frame whose guide holds the video."""
 
@@ -52,7 +40,6 @@ class AnimaticGuideFrame(bpy.types.PropertyGroup):
         name="Frame",
         description="Scene frame at which your blockout holds the video",
         default=1,
-        update=_keep_order,
     )
     strength: bpy.props.FloatProperty(
         name="Strength",
@@ -82,15 +69,20 @@ class AnimaticGuideFrame(bpy.types.PropertyGroup):
     )
 
 
-def go_to_active(settings: bpy.types.PropertyGroup, context: bpy.types.Context) -> None:
+def go_to_active(settings: bpy.types.PropertyGroup, _context: bpy.types.Context) -> None:
     """Move the playhead to the frame of the row that was clicked."""
     index = settings.guide_frames_index
     if _following and 0 <= index < len(settings.guide_frames):
-        context.scene.frame_set(settings.guide_frames[index].frame)
+        settings.id_data.frame_set(settings.guide_frames[index].frame)
 
 
 class ANIMATIC_UL_guide_frames(bpy.types.UIList):
-    """A row: use, frame, whether it has a prompt, strength."""
+    """A row: use, frame, whether it has a prompt, strength; in the order of the frames."""
+
+    def filter_items(self, _context, data, name) -> tuple[list[int], list[int]]:
+        """Sort what is shown alone: moving the rows themselves would break a drag on a number."""
+        frames = [(index, item.frame) for index, item in enumerate(getattr(data, name))]
+        return [], bpy.types.UI_UL_list.sort_items_helper(frames, key=lambda each: each[1])
 
     def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_name) -> None:
         """Draw one guide frame."""
@@ -111,12 +103,13 @@ class ANIMATIC_UL_guide_frames(bpy.types.UIList):
 
 
 def listed_in(scene: bpy.types.Scene, shot: Shot) -> list[AnimaticGuideFrame]:
-    """The guide frames of the list that lie in ``shot`` and are in use."""
-    return [
+    """The guide frames of the list that lie in ``shot`` and are in use, by frame."""
+    inside = [
         item
         for item in scene.animatic.guide_frames
         if item.enabled and shot.start <= item.frame <= shot.end
     ]
+    return sorted(inside, key=lambda item: item.frame)
 
 
 def keyframes_text(scene: bpy.types.Scene, shot: Shot, suited: str | None) -> str:

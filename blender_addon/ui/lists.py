@@ -43,7 +43,6 @@ class AnimaticLists(bpy.types.PropertyGroup):
     shots_index: bpy.props.IntProperty(
         name="Shot", description="Click a shot to go there", update=_go_to_shot
     )
-    current_shot: bpy.props.IntProperty()
     span: bpy.props.StringProperty()
     # What is compared, and whether a take is behind the shot's camera.
     review: bpy.props.StringProperty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -50,7 +51,7 @@ def _stem(pattern: str, base: Path, file: str, scene: str) -> Path:
             f"The Takes Folder {pattern!r} cannot be filled in: it may contain {{file}} and "
             "{scene} and no other braces. Change it in the extension's preferences."
         ) from error
-    return base / Path(filled).expanduser()
+    return base / os.path.expanduser(filled)
 
 
 def _clean(name: str) -> str:

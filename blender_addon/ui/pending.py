@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import bpy
 
+from ..errors import AnimaticError
 from . import shot_states
 from .kept_queue import FAILED, KeptQueue, find_kept, sweep
 from .preferences import ADDON
@@ -45,7 +47,8 @@ def look() -> None:
 def discard() -> None:
     """Give up what is left."""
     if _offered is not None:
-        _offered.discard()
+        with suppress(AnimaticError):  # another Blender is at work on it, or has finished it
+            _offered.discard()
     shot_states.settle(ShotState.FAILED)
     look()
 

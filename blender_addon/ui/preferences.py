@@ -1,5 +1,6 @@
 """The extension's preferences: where the engine is, which models, and where takes go."""
 
+import os
 from pathlib import Path
 
 import bpy
@@ -125,7 +126,8 @@ def preferences(context: bpy.types.Context) -> AnimaticPreferences:
 
 def path_of(text: str) -> Path | None:
     """A path that was typed or chosen, None where the field is empty."""
-    return Path(bpy.path.abspath(text)).expanduser() if text.strip() else None
+    # Of os.path: it leaves what no user is called (~nobody) as it is, for others to find missing.
+    return Path(os.path.expanduser(bpy.path.abspath(text))) if text.strip() else None
 
 
 def model_folders(chosen: AnimaticPreferences) -> list[Path]:

@@ -6,6 +6,7 @@ Threads do the work and write the state; drawing reads it and computes nothing.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -203,8 +204,8 @@ class EngineControl:
             try:
                 health = engine.client().health()
                 names = [model["name"] for model in engine.client().models()]
-            except AnimaticError as error:
-                self.remote_state, self.remote_message = State.FAILED, str(error)
+            except Exception as error:
+                self.remote_state, self.remote_message = State.FAILED, _sentence(error)
             else:
                 self.remote_state = _state_of(health)
                 self.remote_message = (
@@ -233,8 +234,8 @@ class EngineControl:
                 self.models = list_known(models)
             except Cancelled:
                 self.model_message = "Stopped. What is here is kept; Download goes on from there."
-            except AnimaticError as error:
-                self.model_message = str(error)
+            except Exception as error:
+                self.model_message = _sentence(error)
             finally:
                 self.downloading = ""
                 self._changed()
@@ -263,8 +264,8 @@ class EngineControl:
                 work()
             except Cancelled:
                 pass
-            except AnimaticError as error:
-                failed = str(error)
+            except Exception as error:
+                failed = _sentence(error)
             self._cancel = lambda: None
             self._look(failed)
             self._changed()
@@ -330,6 +331,14 @@ class EngineControl:
 
     def _changed(self) -> None:
         self.changes += 1
+
+
+def _sentence(error: Exception) -> str:
+    """What the artist reads of it; a thread that died of it would leave its work as under way."""
+    if isinstance(error, AnimaticError):
+        return str(error)
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {error}. The system console shows more."
 
 
 def _state_of(health: dict) -> State:

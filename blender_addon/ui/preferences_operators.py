@@ -9,6 +9,7 @@ from ..link.catalogue import PRESETS
 from ..link.install import log_file
 from ..link.remote import RemoteEngine
 from .preferences import (
+    ADDON,
     AnimaticModelFolder,
     AnimaticPreferences,
     control,
@@ -257,6 +258,9 @@ CLASSES = (
 
 def register() -> None:
     """Look at what is installed."""
+    known = bpy.context.preferences.addons
+    if ADDON not in known:  # blender --addons enables it without an entry
+        known.new().module = ADDON
     refresh(bpy.context)
 
 

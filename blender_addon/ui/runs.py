@@ -146,8 +146,8 @@ def plan_queue(context: bpy.types.Context, targets: list[Target]) -> list[Run]:
 def plan_resumed(context: bpy.types.Context, queue: KeptQueue) -> list[Run]:
     """Runs of what is left of ``queue``, from the scene as it was. Raises AnimaticError."""
     tools = host(context)
-    queue.hold()
     try:
+        queue.hold()
         settings: list[GenerateSettings] = []
         folders: list[Path] = []
         for entry in queue.left:

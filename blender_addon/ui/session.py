@@ -86,6 +86,7 @@ def run(runs: list[Run]) -> None:
                 _drop_waiting()
                 raise AnimaticError(_session.status.message)
     finally:
+        _session.job = None  # still there where an error that is not ours came through
         _end_queue()
 
 
@@ -132,9 +133,9 @@ def _on_load(*_arguments: object) -> None:
     _session.file_number += 1
     guides_report.forget()
     shot_states.forget()
+    pending.look()
     if not busy():
         _session.status = Status()  # the last result belongs to the last file
-        pending.look()
 
 
 @persistent
@@ -213,6 +214,7 @@ def _finish(job: Job) -> None:
         estimate.learn(run.work.host, job)
     take_index.read_disk()
     # The panel shows the last job: what became of the others of its queue is told beneath.
+    job.status.message = conclude.in_panel_words(job.status.message)
     job.status.notes += _session.told
     _session.told.append(f"{run.title}: {job.status.message}")
     if job.status.state is State.CANCELLED:

@@ -71,7 +71,8 @@ def strips_in(scene: bpy.types.Scene) -> dict[Path, list[bpy.types.Strip]]:
 
 def read_disk() -> None:
     """Read the takes of the open file anew, and show what has changed."""
-    global _on_disk
+    global _on_disk, _seen
+    _seen = None  # opening a file has emptied the lists, which go with the window manager
     try:
         runs = [run.resolve() for run in finished_runs(bpy.context)]
     except AnimaticError:
@@ -173,7 +174,6 @@ def _fill(
         made = [t for t in _on_disk if (t.scene, t.shot) == (scene.name, shot.name)]
         row.takes = len(made)
         row.icon = _icon(next((t for t in made if t.folder in shown), made[-1])) if made else 0
-    lists.current_shot = current
     lists.span = span
     active = lists.takes[lists.takes_index].folder if _has_active(lists) else ""
     lists.takes.clear()
@@ -220,5 +220,7 @@ def register() -> None:
 
 def unregister() -> None:
     """Look no more."""
+    global _seen
+    _seen = None
     bpy.app.handlers.save_post.remove(_on_file)
     bpy.app.handlers.load_post.remove(_on_file)

@@ -1,5 +1,7 @@
 """Twice a second: what the panel shows is brought up to date, so that drawing computes nothing."""
 
+import traceback
+
 import bpy
 
 from . import estimate, pending, take_index, timeline
@@ -13,9 +15,12 @@ def _first_look() -> None:
 
 
 def _watch() -> float:
-    take_index.refresh()
-    estimate.refresh()
-    timeline.refresh()
+    try:
+        take_index.refresh()
+        estimate.refresh()
+        timeline.refresh()
+    except Exception:
+        traceback.print_exc()  # Blender drops a timer that raises, and the panel would stand still
     return WATCH_S
 
 

@@ -36,6 +36,7 @@ def test_addresses(text: str, address: Address) -> None:
         ("", "is missing"),
         ("ftp://x", "begins with ftp"),
         ("https://x:99999", "no address"),
+        ("https://gpu..example.com", "no address"),
         ("https://me:secret@x", "its own field"),
         ("https://x/engine", "goes on behind"),
     ],

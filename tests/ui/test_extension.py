@@ -49,6 +49,7 @@ def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> 
         "asks_remote.py",
         "draws.py",
         "generates.py",
+        "goes_on.py",
         "runs_headless.py",
         "guide_frames.py",
         "is_interrupted.py",

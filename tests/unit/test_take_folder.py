@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -65,6 +66,17 @@ def test_nothing_has_its_final_name_before_publish(tmp_path):
     assert out.stat().st_mode & 0o777 == 0o777 & ~mask
     folder.discard()
     assert (out / "take.json").is_file()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        pytest.raises(ShotError, match="shot cannot be written: No space left"),
+        OutputFolder.prepare(tmp_path / "shot") as folder,
+    ):
+        fill(folder)
+        raise full
+    assert tree(tmp_path) == {}
 
 
 def test_discard_leaves_everything_as_it_was(tmp_path):

@@ -59,9 +59,9 @@ with harness.extension():
     assert scene.frame_current == 13
     settings.guide_frames[1].strength = 0.25
     settings.guide_frames[1].frame = 30
-    assert frames() == [1, 24, 30]
-    assert settings.guide_frames_index == 2
-    settings.guide_frames[2].frame = 13
+    assert [item.frame for item in settings.guide_frames] == [1, 30, 24], "a drag holds its row"
+    assert held() == "1@1,24@1", held()
+    settings.guide_frames[1].frame = 13
     for _ in range(2):
         ops.guide_frame_add()
     assert frames() == [1, 13, 24]
