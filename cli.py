@@ -165,7 +165,7 @@ def _run(work: Generation | Replay, options: argparse.Namespace) -> int:
     with display(options.quiet) as bars:
         outcome = work.run(bars.on_event)
     notes = [note for take in outcome.takes for note in take.get("notes", [])]
-    for sentence in [*_sentences(outcome), *dict.fromkeys(notes)]:
+    for sentence in [*_sentences(outcome), *dict.fromkeys(notes), *outcome.notes]:
         print(sentence, file=sys.stderr)
     if options.json:
         json.dump(_summary(outcome), sys.stdout, indent=1)

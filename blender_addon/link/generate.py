@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import AnimaticError
+from ..errors import AnimaticError, Cancelled
 from ..shot.also_guides import AlsoGuide, also_controls, check_also, merged
 from ..shot.keyframes import parse_keyframes
 from ..shot.long_clip import LongClip
@@ -220,10 +220,16 @@ class Generation:
             guides = [folder.staging / "guides" / guide["file"] for guide in shot["guides"]]
             takes = run_job(client, request, [*guides, *own.files], folder, progress)
         takes = finish_takes(request, takes, folder, blender, progress, self.host.engine_python)
+        outcome = Outcome(settings.out, shot, takes, request)
         if settings.write_blend:
-            with progress.phase("write"):
-                _write_blend(settings, folder, shot, takes, blender, progress)
-        return Outcome(settings.out, shot, takes, request)
+            try:
+                with progress.phase("write"):
+                    _write_blend(settings, folder, shot, takes, blender, progress)
+            except Cancelled:
+                raise
+            except AnimaticError as error:  # no reason to lose the frames
+                outcome.notes.append(f"The frames are there, shot.blend is not: {error}")
+        return outcome
 
 
 def finish_takes(

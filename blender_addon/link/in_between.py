@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from ..errors import AnimaticError
+from ..errors import AnimaticError, Cancelled
 from ..shot.in_between_files import make_frames, needs_flow, video_name
 from .background import run_task
 from .engine_process import find_engine_python
@@ -34,7 +34,8 @@ def add_in_between(
     ``shot`` is the shot object; nothing happens where it does not ask for them. ``guides`` is the
     run's folder of guides, with the scene's motion where there is any. Where optical flow is needed
     and cannot be measured, the takes go without it, and their notes tell. A video is written where
-    there is a ``blender`` to write it. Raises AnimaticError with a sentence, and Cancelled.
+    there is a ``blender`` to write it; where it fails the notes tell. Raises AnimaticError with a
+    sentence, and Cancelled.
     """
     if not shot.get("in_between"):
         return list(takes)
@@ -64,7 +65,16 @@ def add_in_between(
             videos.append({"frames": frames, "file": str(folder / entry["video"])})
         added.append({**take, "in_between": entry})
     if blender is not None:
-        run_task(blender, {"task": "videos", "fps": str(rate), "videos": videos}, progress)
+        try:
+            run_task(blender, {"task": "videos", "fps": str(rate), "videos": videos}, progress)
+        except Cancelled:
+            raise
+        except AnimaticError as error:  # no reason to lose the frames
+            for take, video in zip(added, videos, strict=True):
+                del take["in_between"]["video"]
+                Path(video["file"]).unlink(missing_ok=True)
+                note = f"The frames in between are there, their video is not: {error}"
+                take["notes"] = [*take.get("notes", []), note]
     for take, folder in zip(added, folders, strict=True):
         (folder / "take.json").write_text(json.dumps(take, indent=1), encoding="utf-8")
     return added

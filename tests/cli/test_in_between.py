@@ -46,6 +46,15 @@ def test_a_request_without_a_scene_plays_at_any_rate(tmp_path):
     tools = (None, progress, tmp_path / "no" / "python")
     (made,) = add_in_between(shot, tmp_path / "guides", [take], [tmp_path], *tools)
     assert "is not a program to run" in made["notes"][0]
+    # A Blender that cannot write the video: the frames are kept.
+    for path in (tmp_path / "frames-16").iterdir():
+        path.unlink()
+    (tmp_path / "frames-16").rmdir()
+    tools = (["false"], progress, ENGINE_PYTHON)
+    (made,) = add_in_between(shot, tmp_path / "guides", [take], [tmp_path], *tools)
+    assert made["in_between"] == {"frames": "frames-16"}
+    assert "their video is not" in made["notes"][0]
+    assert len(list((tmp_path / "frames-16").iterdir())) == 6
 
 
 def test_the_rate_is_the_scenes_or_the_one_that_is_asked_for():
