@@ -356,6 +356,9 @@ def _render_guides(
             asked = replace(
                 settings, guide=each.guide, keyframes=each.keyframes, in_between=False, also=()
             )
+            depth = next((made["depth"] for made in (shot, *others) if made["depth"]), None)
+            if depth is not None and each.guide == "depth":
+                asked = replace(asked, near=depth["near"], far=depth["far"])  # one for the shot
             with tempfile.TemporaryDirectory(prefix="animatic-") as scratch:
                 task = guides_task(asked, checkpoint, Path(scratch))
                 others.append(run_task(blender, task, progress))

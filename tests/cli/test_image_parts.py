@@ -52,13 +52,17 @@ def test_all_of_them_and_the_same_bits_again(scenes, equipped, tmp_path):
     out = tmp_path / "all"
     result = run(
         *render, "--encoder", "image", "--reference", f"{picture}@0.5", "--first-picture", picture,
-        "--lora", "film", "--lora", "film.safetensors@-0.5", "--out", out, "--json",
+        "--lora", "film", "--lora", "film.safetensors@-0.5", "--also", "depth/sparse:1",
+        "--out", out, "--json",
     )  # fmt: skip
     assert result.code == 0, result.err
     assert {"guides/reference.png", "guides/first.png"} <= set(result.summary["files"])
     request = json.loads((out / "request.json").read_text())
     assert request["controls"][0]["encoder"] == "image"
     assert request["image_prompt"]["scale"] == 0.5
+    # one distance range for both kinds of depth: what they share is one picture
+    both = [control["keyframes"][0]["sha256"] for control in request["controls"]]
+    assert both[0] == both[1]
     assert [(lora["name"], lora["scale"]) for lora in request["loras"]] == [
         ("film", 1.0),
         ("film.safetensors", -0.5),
