@@ -175,7 +175,13 @@ def read_guide(
                     f"{width}x{height}. Render the guides at the clip's size."
                 )
             pixels = np.asarray(picture.convert("L") if guide == "lineart" else picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:
         raise EngineError(
             f"{path} cannot be read ({error}); a {guide} guide is {_EXPECTED[guide]}. "
             "Render the guides again."

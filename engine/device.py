@@ -7,9 +7,11 @@ plan holds exactly these, is stored with the take, and a replay forces it.
 
 import os
 import platform
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -21,13 +23,24 @@ from torch import nn
 from .. import __version__
 from .errors import EngineError
 
-# The last two are oneDNN's, which has no other word for it.
+# In small letters: what graphics cards and the system say, torch on the CPU, cuBLAS and cuDNN (old
+# and new), Metal of one buffer, and oneDNN, which has no other word for it.
 _OUT_OF_MEMORY = (
-    "DefaultCPUAllocator",
-    "MPS backend out of memory",
+    "out of memory",
+    "allocate memory",
+    "defaultcpuallocator",
+    "alloc_failed",
+    "allocation_failed",
+    "invalid buffer size",
     "could not create a primitive",
     "could not create a memory",
 )
+# The files of a control group that tell its limit, what it uses, and, in memory.stat, what of that
+# are files that will be dropped where memory is short: of version 2 and of version 1.
+_GROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -201,13 +214,17 @@ def _check_device(device: str) -> None:
             f"The device {device!r} is not available on this machine. Choose cpu, or install a "
             "torch build that supports the graphics card."
         )
+    here = [f"{kind}:{k}" for k in range(torch.cuda.device_count() if kind == "cuda" else 1)]
+    if device not in (kind, *here):
+        raise EngineError(
+            f"There is no device {device!r} on this machine, only {', '.join(here)}. Choose one of "
+            "those."
+        )
 
 
 @contextmanager
 def applied(plan: Plan) -> Iterator[None]:
     """Make torch follow ``plan``, deterministically, and put its settings back afterwards."""
-    # cuBLAS reads this once, when it starts; without it its sums depend on timing.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
@@ -256,7 +273,36 @@ def free_memory(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
         return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return psutil.virtual_memory().available
+    return min(psutil.virtual_memory().available, group_memory())
+
+
+def group_memory(
+    groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Bytes that the control groups around this process (a container, a batch job) leave it; more
+    than any machine has where none sets a limit.
+
+    ``groups`` is where Linux shows them, ``own`` the file that names the process's. Source: Linux,
+    Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+    """
+    left = sys.maxsize
+    for line in own.read_text().splitlines() if own.is_file() else []:
+        _, controller, path = line.split(":", 2)
+        if controller not in _GROUP_FILES:
+            continue
+        limit, used, files = _GROUP_FILES[controller]
+        inner = path.strip("/").split("/")
+        for depth in range(len(inner) + 1):
+            folder = groups.joinpath(controller, *inner[:depth])
+            try:
+                stat = dict(
+                    entry.split() for entry in (folder / "memory.stat").read_text().splitlines()
+                )
+                taken = int((folder / used).read_text()) - int(stat[files])
+                left = min(left, max(0, int((folder / limit).read_text()) - taken))
+            except (OSError, ValueError, KeyError):
+                continue  # it has no limit, or a container does not show it
+    return left
 
 
 def memory_sentence(plan: Plan, width: int, height: int, frames: int) -> str:
@@ -269,8 +315,9 @@ def memory_sentence(plan: Plan, width: int, height: int, frames: int) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out."""
-    # torch raises its own class on CUDA only; on Metal and the CPU the text alone tells.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        sign in str(error) for sign in _OUT_OF_MEMORY
+    """Whether ``error`` says that memory ran out, on a graphics card or in the computer."""
+    # torch's own class is for what its allocator on CUDA refuses; of the rest the text alone tells.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError)
+        and any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
     )

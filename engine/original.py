@@ -1,7 +1,8 @@
 """Published files to diffusers' models: Stable Diffusion 1, AnimateDiff, SparseCtrl, ControlNet.
 
 These files hold weights alone, so each model's configuration is read from their names and shapes.
-What shapes cannot tell is as published: 8 attention heads, groups of 32 channels.
+What shapes cannot tell is as published: 8 attention heads, groups of 32 channels, a VAE for
+pictures of 512x512.
 Source of the names: guoyww/AnimateDiff, animatediff/models; huggingface/diffusers,
 loaders/single_file_utils.py, whose conversions are used here.
 """
@@ -197,6 +198,7 @@ def _base_vae(weights: Weights, path: Path, dtype: torch.dtype) -> AutoencoderKL
             "layers_per_block": _count(vae, "encoder.down_blocks.0.resnets"),
             "latent_channels": vae["post_quant_conv.weight"].shape[0],
             "scaling_factor": 0.18215,
+            "sample_size": 512,  # a tile of tiled decoding
         }
 
     return _build(AutoencoderKL, configuration, vae, path, what, dtype)

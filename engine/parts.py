@@ -102,6 +102,11 @@ class Parts:
             used += self.info.image_prompt.values()
         return {path.relative_to(self.info.folder).as_posix(): part_hash(path) for path in used}
 
+    def unload_encoders(self) -> None:
+        """Let go of control encoders and image prompt: the next request that needs one loads it."""
+        self.controls.clear()
+        self._optional.clear()
+
     def _image_control(self, guide: str) -> ControlNetModel:
         part = self.info.image_guides[guide]
         path = self.info.folder / part

@@ -18,7 +18,7 @@ from .noise import noise_of, shared_side
 from .parts import Parts
 from .pictures import fitted, read_picture
 from .residuals import ControlBranch, ResidualCache
-from .sampling import Denoiser, step_count, steps_in, steps_of
+from .sampling import Denoiser, steps_of, timesteps_of
 from .schedules import scheduler_for
 from .upscale import Upscale, enlarge, enlarge_guide
 from .vae import encode
@@ -81,12 +81,19 @@ class TakeMaker:
         self._on_control = on_control
         self.notes: list[str] = []
         self.passes = [self._pass(k, *size) for k, size in enumerate(sizes)]
-        cache.keep_only([owner for each in self.passes for owner in each.branch.owners])
         # Not of the request: a keyframe without strength is in no condition.
         keyed = {frame for _, condition in self.passes[0].controls for frame in condition.keyed}
         self._shared = shared_side(parts.info.shared_noise, keyed, clip["frames"])
         self._scheduler = scheduler_for(
             sampling.get("schedule"), parts.scheduler, self._shared, parts.info.timestep_shift
+        )
+        cache.keep_only(
+            {
+                (owner, t)
+                for each in self.passes
+                for owner in each.branch.owners
+                for t in self._times(each)
+            }
         )
 
     @property
@@ -102,18 +109,14 @@ class TakeMaker:
     @property
     def steps(self) -> int:
         """Steps of a take, over all passes."""
-        whole = step_count(self._scheduler, self._request["sampling"]["steps"])
-        return sum(whole if p.share == 1 else steps_in(p.share, whole) for p in self.passes)
+        return sum(len(self._times(each)) for each in self.passes)
 
     @property
     def residual_steps(self) -> float:
         """All steps' residuals, in those of one step of the first pass: larger ones take more."""
-        whole = step_count(self._scheduler, self._request["sampling"]["steps"])
         first = self.passes[0].size
         return sum(
-            (whole if p.share == 1 else steps_in(p.share, whole))
-            * (p.size[0] * p.size[1])
-            / (first[0] * first[1])
+            len(self._times(p)) * (p.size[0] * p.size[1]) / (first[0] * first[1])
             for p in self.passes
         )
 
@@ -155,6 +158,10 @@ class TakeMaker:
             )
         assert latents is not None
         return latents
+
+    def _times(self, each: Pass) -> list[float]:
+        """The timesteps that a pass visits."""
+        return timesteps_of(self._scheduler, self._request["sampling"]["steps"], each.share)
 
     def _denoiser(self, branch: ControlBranch) -> Denoiser:
         parts, sampling = self._parts, self._request["sampling"]

@@ -7,8 +7,9 @@ the noisy latents (``image_control``): nothing of it can be kept.
 """
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from diffusers import ControlNetModel, SparseControlNetModel
@@ -18,6 +19,9 @@ from .device import synchronise
 from .image_control import Residuals, image_residuals
 from .text import per_frame
 from .windows import Window, window_condition, window_text
+
+# Whose residuals, and at which moment: a timestep and whatever else tells them apart.
+Key: TypeAlias = tuple[Hashable, tuple[Hashable, ...]]
 
 
 class ResidualCache:
@@ -33,37 +37,38 @@ class ResidualCache:
     def __init__(self, budget: int, host_budget: int = 0) -> None:
         self.budget = budget
         self.host_budget = host_budget
-        self._kept: dict[Hashable, dict[Hashable, Residuals]] = {}
+        self._kept: dict[Key, Residuals] = {}
         self._device: torch.device | None = None
         self._size = {"device": 0, "host": 0}
-        self._made = 0
         self._full = False
         self._lockstep = False
         self._timestep: Hashable = None
-        self._now: dict[Hashable, Residuals] = {}
+        self._now: dict[Key, Residuals] = {}
 
-    def keep_only(self, owners: Sequence[Hashable]) -> None:
-        """Drop everything that belongs to none of ``owners``."""
-        kept = {owner: entries for owner, entries in self._kept.items() if owner in owners}
-        if kept.keys() != self._kept.keys():
+    def keep_only(self, wanted: Collection[tuple[Hashable, float]]) -> None:
+        """Drop everything but what these owners made at these timesteps."""
+        kept = {key: made for key, made in self._kept.items() if (key[0], key[1][0]) in wanted}
+        if len(kept) < len(self._kept) or not kept:
             self._full = False
-        self._kept, self._made, self._size = kept, 0, {"device": 0, "host": 0}
-        for entries in kept.values():
-            for residuals in entries.values():
-                place = "device" if residuals[0].device == self._device else "host"
-                self._size[place] += _bytes(residuals)
+        self._kept, self._size = kept, {"device": 0, "host": 0}
+        for residuals in kept.values():
+            if residuals[0].device == self._device:
+                self._size["device"] += _bytes(residuals)
+            else:
+                self._size["host"] += _pinned_bytes(residuals)
 
     def holds(self, steps: float) -> bool:
         """Whether another take would find all residuals, ``steps`` times those of its first step;
         asked after that one.
         """
-        room = self.budget + self.host_budget - sum(self._size.values())
-        return not self._full and self._made * (steps - 1) <= room
+        # keep_only leaves nothing of other requests: both budgets are for this one.
+        first = sum(_bytes(r) for (_, at), r in self._kept.items() if at[0] == self._timestep)
+        return not self._full and first * steps <= self.budget + self.host_budget
 
     @contextmanager
     def lockstep(self) -> Iterator[None]:
         """Inside the block the residuals of the step at hand are kept, whatever the budget."""
-        self._lockstep, self._made = True, 0
+        self._lockstep = True
         try:
             yield
         finally:
@@ -72,34 +77,36 @@ class ResidualCache:
     def get(
         self, owner: Hashable, moment: tuple[Hashable, ...], compute: Callable[[], Residuals]
     ) -> Residuals:
-        """The residuals of ``owner`` at ``moment``, a timestep and whatever else tells them apart;
-        computed where they are not kept.
-        """
+        """What ``owner`` made at ``moment`` (see ``Key``); computed where it is not kept."""
+        key = owner, moment
         if moment[0] != self._timestep:
             self._timestep, self._now = moment[0], {}
-        entries = self._kept.setdefault(owner, {})
-        if moment in entries:
-            return tuple(r.to(self._device, non_blocking=True) for r in entries[moment])
-        if (owner, moment) in self._now:
-            return self._now[owner, moment]
+        if key in self._kept:
+            return tuple(r.to(self._device, non_blocking=True) for r in self._kept[key])
+        if key in self._now:
+            return self._now[key]
         made = compute()
-        size, self._device = _bytes(made), made[0].device
-        self._made += size
+        size, pinned, self._device = _bytes(made), _pinned_bytes(made), made[0].device
         if self._size["device"] + size <= self.budget:
-            entries[moment] = made
+            self._kept[key] = made
             self._size["device"] += size
-        elif self._size["host"] + size <= self.host_budget:
-            entries[moment] = tuple(_in_host_memory(residual) for residual in made)
-            self._size["host"] += size
+        elif self._size["host"] + pinned <= self.host_budget:
+            self._kept[key] = tuple(_in_host_memory(residual) for residual in made)
+            self._size["host"] += pinned
         else:
             self._full = True
-        if self._lockstep and entries.get(moment) is not made:
-            self._now[owner, moment] = made
+        if self._lockstep and self._kept.get(key) is not made:
+            self._now[key] = made
         return made
 
 
 def _bytes(residuals: Residuals) -> int:
     return sum(r.numel() * r.element_size() for r in residuals)
+
+
+def _pinned_bytes(residuals: Residuals) -> int:
+    # torch rounds each up to a power of two (ATen/core/CachingHostAllocator.h).
+    return sum(1 << (r.numel() * r.element_size() - 1).bit_length() for r in residuals)
 
 
 def _in_host_memory(residual: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The engine's interface: the only thing the service knows of it.
 
-``describe`` a checkpoint folder, ``Engine.load`` it, ``Engine.generate`` takes from requests.
+``describe`` a checkpoint folder, ``Engine.load`` it, ``Engine.generate`` takes from requests; tell
+by ``out_of_memory`` what an error means.
 """
 
 import hashlib
@@ -39,16 +40,18 @@ from .residuals import ResidualCache
 from .sampling import cancel_check
 from .text import cut_note, encode_request
 
-__all__ = ["Cancelled", "Engine", "EngineError", "Take", "describe"]
+__all__ = ["Cancelled", "Engine", "EngineError", "Take", "describe", "out_of_memory"]
 
 OnEvent = Callable[[dict[str, Any]], None]
 PREVIEWS = 8
+# Of the computer's memory, which Blender needs too; what is pinned there cannot be swapped out.
+HOST_BUDGET = 16 * 2**30
 # What of a plan the models in memory are bound to.
 LOADED_AS = ("device", "dtype", "compiled", "channels_last")
 # What is stepped down where memory runs out, as the artist is told.
 _STEPPED_DOWN = {
-    "sampling": "the two halves of the guidance were computed one after the other, which takes "
-    "longer. A smaller size or fewer frames need less",
+    "sampling": "less was computed at once and nothing kept for other takes, which takes longer. A "
+    "smaller size or fewer frames need less",
     "decode": "fewer frames were decoded at once, which takes longer",
 }
 
@@ -172,29 +175,50 @@ class Engine:
         one after the other; else ``together``, step by step in turn, and their sampling phase
         counts the steps of all of them ("together": how many). Either way a take has the bits that
         it has by itself. Where memory runs out, and no plan is forced, a smaller plan is tried
-        once for sampling and in two steps for decoding; the take's notes tell.
-        Raises Cancelled, or EngineError with a sentence.
+        once for sampling and in two steps for decoding, and no residuals are kept; the take's notes
+        tell. Raises Cancelled, or EngineError with a sentence.
         """
         wanted = self._plan if plan is None else forced_plan(plan)
         check = cancel_check(should_cancel)
         started = time.perf_counter()
-        self._load(self.parts.info.folder, wanted, on_event)
-        order = _Order(request, guides, seeds, plan, on_event, on_take, check, together, started)
-        while (stopped := self._attempt(order)) is not None:
-            # Only here, where no frame of the failed attempt holds its tensors any more.
-            self._cache = ResidualCache(0)
+        try:
+            self._load(self.parts.info.folder, wanted, on_event)
+            self._size_cache(wanted)
+            order = _Order(
+                request, guides, seeds, plan, on_event, on_take, check, together, started
+            )
+            while (stopped := self._attempt(order)) is not None:
+                # Only here, where no frame of the failed attempt holds its tensors any more. The
+                # next attempt has no budget, and keeps nothing.
+                self._cache = ResidualCache(0)
+                if not out_of_memory(stopped):
+                    raise stopped
+                self.parts.unload_encoders()
+                self._compiled &= {self.parts.unet}
+                release_memory(wanted.torch_device)
+                smaller = None if plan is not None else self.parts.plan.smaller(order.stage)
+                if smaller is None:
+                    clip = request["clip"]
+                    raise EngineError(
+                        memory_sentence(wanted, clip["width"], clip["height"], clip["frames"])
+                    )
+                self.parts.plan = smaller
+                note = f"Memory ran out once: {_STEPPED_DOWN[order.stage]}."
+                order.notes += [note] if note not in order.notes else []
+        finally:
+            # Between jobs Blender may render on the same card.
             release_memory(wanted.torch_device)
-            if not out_of_memory(stopped):
-                raise stopped
-            smaller = None if plan is not None else self.parts.plan.smaller(order.stage)
-            if smaller is None:
-                clip = request["clip"]
-                raise EngineError(
-                    memory_sentence(wanted, clip["width"], clip["height"], clip["frames"])
-                )
-            self.parts.plan = smaller
-            note = f"Memory ran out once: {_STEPPED_DOWN[order.stage]}."
-            order.notes += [note] if note not in order.notes else []
+
+    def _size_cache(self, plan: Plan) -> None:
+        """Give residuals room by what is free, unless they have it."""
+        if min(plan.guidance_batch, plan.decode_batch) == 1:
+            # A replay of a take for which memory was short: nothing was kept for it either.
+            self._cache = ResidualCache(0)
+        elif self._cache.budget == 0:
+            device, host = plan.torch_device, 0
+            if device.type == "cuda":
+                host = min(free_memory(torch.device("cpu")) // 4, HOST_BUDGET)
+            self._cache = ResidualCache(free_memory(device) // 4, host)
 
     def _load(self, folder: Path, plan: Plan, on_event: OnEvent) -> Parts:
         def progress(done: int, of: int) -> None:
@@ -275,10 +299,6 @@ class Engine:
         parts.vae.to(plan.torch_device)
         if self._preview is None:
             self._preview = PreviewDecoder(parts)
-        if self._cache.budget == 0:
-            on_card = plan.torch_device.type == "cuda"
-            host = free_memory(torch.device("cpu")) // 4 if on_card else 0
-            self._cache = ResidualCache(free_memory(plan.torch_device) // 4, host)
         text = encode_request(parts, request)
         image, reference = None, request.get("image_prompt")
         if reference is not None and reference["scale"] > 0:
@@ -308,11 +328,6 @@ class Engine:
         first = request["sampling"].get("first_frame")
         if first is not None and first["share"]:
             changed.enter_context(first_frame_shared(parts.unet, request["clip"]["frames"]))
-        if plan.guidance_batch == 1 and plan.torch_device.type != "cpu":
-            # Memory is short, and sampling needs neither.
-            torch.nn.Module.to(parts.text_encoder, "cpu")
-            parts.vae.to("cpu")
-            release_memory(plan.torch_device)
         return maker
 
     def _sample(
@@ -320,6 +335,11 @@ class Engine:
     ) -> None:
         """Make the latents of the first take that is ``left``, or of all of them together."""
         clock, computed = time.perf_counter(), maker.control_seconds
+        if self.parts.plan.guidance_batch == 1:
+            # Memory is short, and sampling needs neither.
+            torch.nn.Module.to(self.parts.text_encoder, "cpu")
+            self.parts.vae.to("cpu")
+            release_memory(self.parts.plan.torch_device)
         of, first = maker.steps, left[0]
         runs = {k: maker.take(order.seeds[k]) for k in left}
         done = dict.fromkeys(left, 0)

@@ -223,11 +223,12 @@ def steps_of(
     return latents
 
 
-def step_count(scheduler: SchedulerMixin, steps: int) -> int:
-    """How many steps ``scheduler`` makes where ``steps`` are asked for; some make one more."""
+def timesteps_of(scheduler: SchedulerMixin, steps: int, share: float = 1.0) -> list[float]:
+    """The timesteps of the last ``share`` of ``steps`` steps; some schedules make one step more."""
     scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(steps)
-    return len(scheduler.timesteps)
+    times = scheduler.timesteps.tolist()
+    return times[-steps_in(share, len(times)) :]
 
 
 def steps_in(share: float, steps: int) -> int:

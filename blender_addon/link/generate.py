@@ -350,7 +350,7 @@ def _render_guides(
     guides.mkdir()
     with progress.phase("guides"):
         shot = run_task(blender, guides_task(settings, checkpoint, guides), progress)
-        others = []
+        others: list[dict] = []
         for each in settings.also:
             # In a Blender of its own: rendering a kind of guide changes the scene for good.
             asked = replace(

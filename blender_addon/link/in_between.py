@@ -40,6 +40,7 @@ def add_in_between(
     if not shot.get("in_between"):
         return list(takes)
     added, videos = [], []
+    files: list[Path] = []
     rate = Fraction(shot["scene_fps"])
     for index, (take, folder) in enumerate(zip(takes, folders, strict=True)):
         text = f"take {index + 1} of {len(takes)}" if len(takes) > 1 else ""
@@ -61,8 +62,9 @@ def add_in_between(
         entry = {"frames": made.name}
         if blender is not None:
             entry["video"] = video_name(rate)
+            files.append(folder / entry["video"])
             frames = [str(frame) for frame in sorted(made.iterdir())]
-            videos.append({"frames": frames, "file": str(folder / entry["video"])})
+            videos.append({"frames": frames, "file": str(files[-1])})
         added.append({**take, "in_between": entry})
     if blender is not None:
         try:
@@ -70,9 +72,9 @@ def add_in_between(
         except Cancelled:
             raise
         except AnimaticError as error:  # no reason to lose the frames
-            for take, video in zip(added, videos, strict=True):
+            for take, file in zip(added, files, strict=True):
                 del take["in_between"]["video"]
-                Path(video["file"]).unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
                 note = f"The frames in between are there, their video is not: {error}"
                 take["notes"] = [*take.get("notes", []), note]
     for take, folder in zip(added, folders, strict=True):

@@ -1,6 +1,10 @@
 """Guides become conditions as SparseCtrl wants them."""
 
+import hashlib
+import struct
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +96,18 @@ def test_a_wrong_guide_is_named(guides: Guides, name: str) -> None:
     with pytest.raises(EngineError, match=sentence) as caught:
         read_guide(kind, sha, guides, SIZE, SIZE)
     assert f"{name}.png" in str(caught.value)
+
+
+def test_a_guide_that_claims_to_be_huge_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    Image.new("I;16", (SIZE, SIZE)).save(path)
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20000, 20000, 16, 0, 0, 0, 0)
+    content = bytearray(path.read_bytes())
+    content[12:33] = header + struct.pack(">I", zlib.crc32(header))
+    path.write_bytes(content)
+    sha = hashlib.sha256(content).hexdigest()
+    with pytest.raises(EngineError, match=r"huge\.png cannot be read .* Render the guides again"):
+        read_guide("depth", sha, {sha: path}, SIZE, SIZE)
 
 
 def test_guides_that_show_nothing_are_refused_where_all_of_them_do(

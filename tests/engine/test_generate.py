@@ -344,11 +344,13 @@ def test_running_out_of_memory_says_what_to_lower(
         torch.empty(10**16)
 
     hook = engine._parts.unet.conv_in.register_forward_pre_hook(exhaust)
+    control = guides.control("depth", {0: 1.0})
     try:
         with pytest.raises(EngineError, match=r"out of memory at 32x32 with 4 frames\. Lower"):
-            generate(engine, request_for(), guides)
+            generate(engine, request_for(control), guides)
     finally:
         hook.remove()
+    assert not engine._parts.controls  # encoders load again for whoever needs them
 
 
 def test_a_prompt_cut_short_is_told(

@@ -124,6 +124,11 @@ def test_the_same_frames_as_from_folders(
     assert np.array_equal(from_files, from_folders)
 
 
+def test_pictures_are_decoded_in_tiles_of_the_published_size(published: Published) -> None:
+    parts = loaded(published.files).parts
+    assert parts.vae.tile_latent_min_size * parts.latent_scale == 512
+
+
 def test_added_parts_fit_published_files(
     published: Published,
     copied: Path,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from animatic.engine import bench
+from animatic.engine import bench, run
 from animatic.engine.bench_subjects import sd15_parts
 from animatic.engine.parts import join_motion
 from animatic.engine.residuals import ResidualCache
@@ -92,6 +92,30 @@ def test_a_second_pass_at_a_larger_size_counts_with_what_it_takes(
         assert any("together" in event for event in seen) == together
 
 
+def test_residuals_of_steps_that_are_not_made_any_more_give_way(
+    engine: Engine, request_for: MakeRequest, guides: Guides
+) -> None:
+    control = guides.control("depth", {0: 1.0})
+
+    def steps(count: int, **more: Any) -> dict[str, Any]:
+        return request_for(control, sampling={"steps": count, **more})
+
+    engine._cache = ResidualCache(10**9)
+    generate(engine, steps(1), guides)
+    engine._cache = ResidualCache(5 * sum(engine._cache._size.values()))
+    generate(engine, steps(6), guides)  # one finds no room
+    seen: list[dict[str, Any]] = []
+    takes_of(engine, steps(5), guides, None, on_event=seen.append)
+    assert not any("together" in event for event in seen)
+    with counted(engine.parts.control("depth").mid_block) as calls:
+        generate(engine, steps(5), guides, seed=9)
+    assert not calls
+    # The first step of both is the same, but now all of them find no room.
+    generate(engine, steps(5, schedule="dpm"), guides)
+    takes_of(engine, steps(8, schedule="dpm"), guides, None, on_event=seen.append)
+    assert any("together" in event for event in seen)
+
+
 def test_pictures_laid_out_channels_last_are_the_same_but_for_rounding(
     checkpoint: Path, request_for: MakeRequest, guides: Guides
 ) -> None:
@@ -131,6 +155,13 @@ def test_residuals_go_to_the_host_where_the_device_has_no_room() -> None:
     assert cache.holds(3)
 
 
+def test_the_host_counts_what_torch_pins() -> None:
+    cache = ResidualCache(0, host_budget=4096)
+    for t in range(3):
+        cache.get("shot", (t,), lambda: (torch.zeros(300),))  # 1200 bytes, pinned 2048
+        assert cache.holds(2) == (t < 2)
+
+
 @pytest.mark.parametrize("stage", ["sampling", "decode"])
 def test_out_of_memory_steps_down_once_and_tells(
     engine: Engine, request_for: MakeRequest, guides: Guides, stage: str
@@ -157,6 +188,72 @@ def test_out_of_memory_steps_down_once_and_tells(
     again = generate(engine, request, guides)  # the next request begins at full size
     assert np.array_equal(again.frames, usual.frames)
     assert again.plan == usual.plan
+
+
+def test_all_that_is_kept_makes_way_where_memory_runs_out(
+    engine: Engine, request_for: MakeRequest, guides: Guides
+) -> None:
+    generate(engine, request_for(guides.control("lineart", {0: 1.0})), guides)
+    engine._cache = ResidualCache(10**9)
+    request = request_for(guides.control("depth", {0: 1.0}), sampling={"steps": 3, "guidance": 1.0})
+
+    def too_much(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        if "lineart" in engine.parts.controls or len(engine._cache._kept) > 1:
+            torch.empty(10**16)
+
+    hook = engine.parts.unet.conv_in.register_forward_pre_hook(too_much)
+    try:
+        take = generate(engine, request, guides)
+        assert len(take.notes) == 1
+        replayed = generate(engine, request, guides, plan=take.plan)
+    finally:
+        hook.remove()
+    assert np.array_equal(replayed.frames, take.frames)
+    generate(engine, request, guides)
+    assert len(engine._cache._kept) == 3  # the next request keeps them again
+
+
+def test_where_memory_is_short_sampling_is_alone_with_the_unet(
+    engine: Engine, request_for: MakeRequest, guides: Guides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_for(guides.control("render", {0: 1.0}))
+    plan = generate(engine, request, guides).plan | {"batch": {"guidance": 1, "decode": 4}}
+    # Here the device is the CPU too, but only what waits is sent there by its name.
+    at: dict[torch.nn.Module, Any] = {}
+    move: Any = torch.nn.Module.to
+
+    def noted(module: torch.nn.Module, *args: Any, **more: Any) -> Any:
+        at[module] = args[0]
+        return move(module, *args, **more)
+
+    monkeypatch.setattr(torch.nn.Module, "to", noted)
+    phases = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event["type"] == "phase" and event["phase"] in ("sampling", "decode"):
+            waiting = [at[part] == "cpu" for part in (engine.parts.vae, engine.parts.text_encoder)]
+            phases.append((event["phase"], event["take"], waiting))
+
+    engine.generate_takes(
+        request, guides, [1, 2], on_event, lambda index, take: None, lambda: False, plan, False
+    )
+    assert [*dict.fromkeys((name, take, *waiting) for name, take, waiting in phases)] == [
+        ("sampling", 0, True, True),
+        ("decode", 0, False, True),
+        ("sampling", 1, True, True),
+        ("decode", 1, False, True),
+    ]
+
+
+def test_between_jobs_the_card_is_free_for_others(
+    engine: Engine, request_for: MakeRequest, guides: Guides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[torch.device] = []
+    monkeypatch.setattr(run, "release_memory", released.append)
+    generate(engine, request_for(), guides)
+    with pytest.raises(Cancelled):
+        generate(engine, request_for(), guides, should_cancel=lambda: True)
+    assert released == [torch.device("cpu")] * 2
 
 
 def test_a_cancel_leaves_no_tensor_behind(
