@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -16,9 +17,9 @@ from starlette.requests import ClientDisconnect
 from .. import __version__
 from .catalogue import UnknownCheckpoint
 from .guard import PROTOCOL
-from .store import ENDED, BlobWriter, Store
+from .store import ENDED, BlobWriter, Store, disk_sentence
 from .supervisor import Supervisor
-from .validate import RequestError, canonical_sha256, check_request, guide_hashes, parse_json
+from .validate import RequestError, canonical_sha256, check_request, parse_json
 from .worker_process import WorkerDied
 
 MAX_BLOB = 64 << 20
@@ -90,6 +91,11 @@ def build_app(
     async def no_worker(_: Request, error: WorkerDied) -> JSONResponse:
         return JSONResponse({"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
 
+    @app.exception_handler(OSError)
+    @app.exception_handler(sqlite3.Error)
+    async def disk_fault(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": disk_sentence(error)}, HTTPStatus.INTERNAL_SERVER_ERROR)
+
     @app.get("/v1/health")
     async def health() -> dict[str, Any]:
         return {
@@ -109,7 +115,7 @@ def build_app(
     @app.head("/v1/blobs/{sha256}")
     async def has_blob(sha256: str) -> Response:
         _check_hash(sha256)
-        return Response(status_code=200 if store.blob_path(sha256).is_file() else 404)
+        return Response(status_code=200 if store.has_blob(sha256) else 404)
 
     @app.put("/v1/blobs/{sha256}")
     async def put_blob(sha256: str, request: Request) -> JSONResponse:
@@ -134,14 +140,7 @@ def build_app(
         if plan is not None and not isinstance(plan, dict):
             raise RequestError("plan must be the plan object of a take.json, or null.")
         check_request(wanted)
-        request_sha256 = canonical_sha256(wanted)
-        missing = [sha for sha in guide_hashes(wanted) if not store.blob_path(sha).is_file()]
-        if missing:
-            raise RequestError(
-                f"{len(missing)} of the request's guides are not here ({min(missing)[:12]}...). "
-                "Upload them first."
-            )
-        job = await supervisor.submit(wanted, request_sha256, plan)
+        job = await supervisor.submit(wanted, canonical_sha256(wanted), plan)
         return JSONResponse({"job": job}, HTTPStatus.CREATED)
 
     @app.get("/v1/jobs")

@@ -1,5 +1,7 @@
 """The checkpoints that the service offers: folders on disk, described by the engine."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +92,14 @@ class Catalogue:
     async def _describe(self, folder: Path, worker: WorkerProcess) -> dict[str, Any]:
         # Hashing a large checkpoint takes seconds: do it again only when a file has changed.
         # LoRAs may lie in the checkpoint's folder or beside it, where its description finds them.
-        state = sorted(
-            (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-            for place in (folder, folder.parent / "loras")
-            for file in place.rglob("*")
-            if file.is_file()
-        )
+        state = []
+        for place in (folder, folder.parent / "loras"):
+            for parent, _, names in os.walk(place):
+                for file in (os.path.join(parent, name) for name in names):
+                    with suppress(OSError):  # it has gone since: part of a download, say
+                        status = os.stat(file)
+                        state.append((file, status.st_size, status.st_mtime_ns))
+        state.sort()
         known = self._known.get(folder)
         if known is None or known[0] != state:
             known = (state, await worker.describe(folder))

@@ -44,6 +44,14 @@ CREATE INDEX events_of_job ON events(job, id);
 """
 
 
+def disk_sentence(error: Exception) -> str:
+    """What to do about an OSError, or an error of SQLite."""
+    return (
+        f"The engine could not read or write a file: {error}. Check that the disk is not full, and "
+        "that the folders of jobs and models are there and can be written."
+    )
+
+
 class StoreError(RuntimeError):
     """The data folder cannot be used; the text is a sentence."""
 
@@ -86,6 +94,11 @@ class Store:
     def blob_path(self, sha256: str) -> Path:
         """Where the guide with this (checked) hash lies or would lie."""
         return self.blobs / sha256
+
+    def has_blob(self, sha256: str) -> bool:
+        """Whether the guide with this (checked) hash is here."""
+        path = self.blob_path(sha256)
+        return path.is_file() and path.stat().st_size > 0  # a power cut may leave it empty
 
     def new_blob(self) -> "BlobWriter":
         """A writer for one incoming guide."""
@@ -172,8 +185,7 @@ class Store:
         """Remove an ended job with its takes, and the guides that no other job names."""
         own = guide_hashes(self._request(job))
         self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
-        still_used = [guide_hashes(self._request(other)) for other in self.job_ids()]
-        for sha256 in own.difference(*still_used):
+        for sha256 in own - self._named_blobs():
             self.blob_path(sha256).unlink(missing_ok=True)
         if (self.folder / "jobs" / job).exists():
             shutil.rmtree(self.folder / "jobs" / job)
@@ -183,7 +195,7 @@ class Store:
 
         Queued jobs stay queued. A running job is marked failed, not queued again: it is the most
         likely reason why the service died, and would bring it down again and again. Takes that
-        were finished stay.
+        were finished stay. Guides that no job names, because theirs was refused, are removed.
         """
         query = "SELECT id FROM jobs WHERE state = 'running' ORDER BY number"
         running = [row["id"] for row in self._db.execute(query)]
@@ -192,8 +204,16 @@ class Store:
             for file in sorted((self.folder / "jobs" / job / "takes").glob("*/take.json")):
                 name = file.parent.name
                 if name.isdigit() and int(name) not in known:
-                    self.add_take(job, int(name), json.loads(file.read_text(encoding="utf-8")))
+                    try:
+                        take = json.loads(file.read_text(encoding="utf-8"))
+                    except (ValueError, OSError):
+                        continue  # damaged, by a power cut perhaps: not finished
+                    self.add_take(job, int(name), take)
             self.end_job(job, "failed", self.interrupted_sentence(job))
+        named = self._named_blobs()
+        for blob in self.blobs.glob("[0-9a-f]" * 64):
+            if blob.name not in named:
+                blob.unlink()
         return running
 
     def interrupted_sentence(self, job: str) -> str:
@@ -275,6 +295,9 @@ class Store:
         request: dict[str, Any] = json.loads(row["request"])
         return request
 
+    def _named_blobs(self) -> set[str]:
+        return set().union(*(guide_hashes(self._request(job)) for job in self.job_ids()))
+
     def _set_state(self, job: str, state: str, error: str | None) -> None:
         self._db.execute("UPDATE jobs SET state = ?, error = ? WHERE id = ?", (state, error, job))
         self.add_event(job, "state", {"state": state})
@@ -298,9 +321,11 @@ class BlobWriter:
 
     def publish(self, sha256: str) -> bool:
         """Give the file its name if its content has this hash; says whether it has."""
-        self._file.close()
         if self._hash.hexdigest() != sha256:
             return False
+        self._file.flush()
+        os.fsync(self._file.fileno())  # or a power cut may leave the name with nothing in it
+        self._file.close()
         os.replace(self._path, self._folder / sha256)
         return True
 

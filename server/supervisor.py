@@ -1,15 +1,24 @@
 """Runs the queue: one job after the other in a worker that may crash, hang or run out of memory."""
 
 import asyncio
+import contextlib
+import logging
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from .catalogue import Catalogue, UnknownCheckpoint
-from .store import ENDED, Store
-from .validate import guide_hashes
+from .store import ENDED, Store, disk_sentence
+from .validate import RequestError, guide_hashes
 from .worker_process import Message, WorkerDied, WorkerProcess
+
+RETRY_SECONDS = 2.0
+"""Between two tries to use a job list whose disk fails."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,9 +93,17 @@ class Supervisor:
 
         Raises:
             UnknownCheckpoint: if its checkpoint is not there.
+            RequestError: if one of its guides is not there.
             WorkerDied: if the engine cannot answer.
         """
         await self._catalogue.find(request["checkpoint"], await self.worker())
+        # Not sooner: meanwhile another client may delete the job that the guides came with.
+        missing = [sha for sha in guide_hashes(request) if not self._store.has_blob(sha)]
+        if missing:
+            raise RequestError(
+                f"{len(missing)} of the request's guides are not here ({min(missing)[:12]}...). "
+                "Upload them first."
+            )
         job = self._store.add_job(request, request_sha256, plan)
         self._queue_changed.set()
         return job
@@ -115,32 +132,49 @@ class Supervisor:
 
     async def run(self) -> None:
         """Work through the queue until cancelled."""
-        await self.worker()
+        await self._warm_up()
         while True:
             self._queue_changed.clear()
-            while (job := self._store.next_queued()) is not None:
+            while (job := await self._insist(self._store.next_queued)) is not None:
                 await self._run(job)
             await self._queue_changed.wait()
 
     async def stop(self) -> None:
         """End the worker. A job that was running is marked failed, and says so."""
         job = self._running
-        if job is not None and self._store.state(job) not in ENDED:
-            self._store.end_job(job, "failed", self._store.interrupted_sentence(job))
+        with contextlib.suppress(sqlite3.Error):  # the next start enters it (Store.recover)
+            if job is not None and self._store.state(job) not in ENDED:
+                self._store.end_job(job, "failed", self._store.interrupted_sentence(job))
         if self._worker is not None:
             await self._worker.stop()
 
     async def _run(self, job: str) -> None:
         self._running, self._cancel_asked = job, None
-        self._store.set_running(job)
         try:
+            self._store.set_running(job)
             state, error = await self._attempt(job)
         except (WorkerDied, UnknownCheckpoint) as error_before_work:
             state, error = "failed", str(error_before_work)
+        except (OSError, sqlite3.Error) as fault:
+            state, error = "failed", disk_sentence(fault)
         self._running = None
-        self._store.end_job(job, state, error)
+        await self._insist(partial(self._store.end_job, job, state, error))
         if self._worker is not None and self._worker.ended.is_set():
-            await self.worker()  # load its libraries before the next job comes
+            await self._warm_up()
+
+    async def _warm_up(self) -> None:
+        """Have a worker load its libraries before the next job comes."""
+        with contextlib.suppress(WorkerDied):  # that job will be told
+            await self.worker()
+
+    async def _insist(self, act: Callable[[], T]) -> T:
+        """What ``act`` of the store returns: while the disk fails, the queue waits for it."""
+        while True:
+            try:
+                return act()
+            except sqlite3.Error as error:
+                logging.getLogger(__name__).warning("%s", disk_sentence(error))
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _attempt(self, job: str) -> tuple[str, str | None]:
         """See the job through with a worker; its state and error sentence."""
@@ -162,7 +196,11 @@ class Supervisor:
         await worker.send(task)
         if self._cancel_asked is not None:
             await worker.send({"type": "cancel", "job": job})
-        return await self._follow(job, worker)
+        try:
+            return await self._follow(job, worker)
+        except sqlite3.Error:
+            await worker.kill()  # it is at work on a job that nobody follows any more
+            raise
 
     async def _task(self, job: str, worker: WorkerProcess) -> Message:
         """Everything the worker needs to know about the job."""

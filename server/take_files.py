@@ -65,6 +65,9 @@ def publish_take(
             "notes": made.notes,
         }
         (part / "take.json").write_text(json.dumps(take, indent=2) + "\n", encoding="utf-8")
+        for file in filter(Path.is_file, part.rglob("*")):
+            with file.open("rb+") as written:
+                os.fsync(written)  # or a power cut may leave a take of empty files
         os.replace(part, folder / str(index))
     finally:
         if part.exists():

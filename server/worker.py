@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
+from .store import disk_sentence
 from .take_files import publish_take
 
 DEFAULT_ENGINE = "animatic.engine.run"
@@ -33,7 +34,8 @@ class Worker:
     """One engine and the thread that feeds it.
 
     Args:
-        engine: module or namespace with ``describe``, ``Engine``, ``Cancelled``, ``EngineError``.
+        engine: module or namespace with ``describe``, ``Engine``, ``Cancelled``, ``EngineError``
+            and ``out_of_memory``.
         device: torch device name, or None for the engine's own choice.
         send: writes one message to the service; called from several threads.
     """
@@ -60,7 +62,7 @@ class Worker:
             answer: Message = {"description": self._api.describe(Path(folder))}
         except self._api.EngineError as error:
             answer = {"error": str(error)}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:
             # A checkpoint folder is a user's file: whatever is wrong in it is told, not fatal.
             answer = {"error": f"The checkpoint {folder} cannot be read: {error!r}."}
         self._send({"type": "described", "folder": folder, **answer})
@@ -80,13 +82,10 @@ class Worker:
         except self._api.EngineError as error:
             self._send({"type": "end", "job": job, "state": "failed", "error": str(error)})
         except OSError as error:
-            sentence = (
-                f"The engine could not read or write a file: {error}. "
-                "Check that the disk is not full and that the folder can be written."
-            )
-            self._send({"type": "end", "job": job, "state": "failed", "error": sentence})
+            end = {"type": "end", "job": job, "state": "failed", "error": disk_sentence(error)}
+            self._send(end)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not self._api.out_of_memory(error):
                 raise
             sentence = (
                 "The engine ran out of memory. Use fewer frames, a smaller size or one guide less, "
@@ -206,12 +205,6 @@ def _import_engine(name: str) -> ModuleType | Any:
         module = f"{package}.engine.run"
     loaded = importlib.import_module(module)
     return getattr(loaded, attribute) if attribute else loaded
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch.OutOfMemoryError is a RuntimeError; its CPU allocator raises a plain one.
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:

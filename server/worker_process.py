@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections import deque
@@ -15,6 +16,7 @@ LAUNCHER = Path(__file__).with_name("__main__.py")
 LINE_LIMIT = 64 << 20
 """Longest message of a worker in bytes; previews are the long ones."""
 KILL_SIGNAL = getattr(signal, "SIGKILL", signal.SIGTERM)
+_ERROR_LINE = re.compile(r"[\w.]*(Error|Exception)\b")
 
 Message = dict[str, Any]
 
@@ -122,27 +124,37 @@ class WorkerProcess:
 
     def _last_words(self) -> str:
         said = [line for line in self._tail if line.strip()]
-        return f"It said last: {said[-1].strip()}" if said else "It said nothing."
+        # After its first line an error of CUDA goes on with advice to programmers.
+        errors = [line for line in said if _ERROR_LINE.match(line)]
+        return f"It said last: {(errors or said)[-1].strip()}" if said else "It said nothing."
 
     async def _read_messages(self) -> None:
         assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            message = json.loads(line)
-            if message["type"] == "described":
-                for answer in self._descriptions.pop(message["folder"], []):
-                    if not answer.done():  # whoever asked may have hung up
-                        answer.set_result(message)
-                continue
-            if message["type"] == "ready":
-                self.ready, self.device = True, message["device"]
-            self.messages.put_nowait(message)
-        await self._process.wait()
-        await self._tasks[1]  # the last words
-        self.ended.set()
-        for answers in self._descriptions.values():
-            for answer in filter(lambda answer: not answer.done(), answers):
-                answer.set_exception(WorkerDied(self.death_sentence()))
-        self.messages.put_nowait({"type": "died"})
+        try:
+            # A worker that is killed while it writes leaves half a line.
+            while (line := await self._process.stdout.readline()).endswith(b"\n"):
+                self._receive(json.loads(line))
+        except ValueError:  # no JSON, or too long: what follows cannot be understood either
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        finally:
+            await self._process.wait()
+            await self._tasks[1]  # the last words
+            self.ended.set()
+            for answers in self._descriptions.values():
+                for answer in filter(lambda answer: not answer.done(), answers):
+                    answer.set_exception(WorkerDied(self.death_sentence()))
+            self.messages.put_nowait({"type": "died"})
+
+    def _receive(self, message: Message) -> None:
+        if message["type"] == "described":
+            for answer in self._descriptions.pop(message["folder"], []):
+                if not answer.done():  # whoever asked may have hung up
+                    answer.set_result(message)
+            return
+        if message["type"] == "ready":
+            self.ready, self.device = True, message["device"]
+        self.messages.put_nowait(message)
 
     async def _read_log(self) -> None:
         assert self._process.stderr is not None

@@ -46,9 +46,9 @@ def make_request(prompt: str = "a box", seeds: tuple[int, ...] = (1,), steps: in
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
-    """A model folder with one good checkpoint and one broken one (in name only)."""
+    """A model folder with one good checkpoint and two broken ones (in name only)."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("tiny", "broken"):
+    for name in ("tiny", "broken", "odd"):
         (folder / name).mkdir()
         (folder / name / "animatic.json").write_text("{}")
     return folder

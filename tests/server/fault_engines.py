@@ -2,7 +2,9 @@
 
 import os
 import signal
+import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,10 +32,17 @@ class Take:
 
 
 def describe(folder: Path) -> dict:
-    """Name and hash from the folder's name; a folder called broken is refused."""
+    """Name and hash from the folder's name; a folder called broken or odd is refused."""
     if folder.name == "broken":
         raise EngineError(f"{folder / 'unet'} is missing.")
+    if folder.name == "odd":
+        int(float("inf"))
     return {"name": folder.name, "sha256": folder.name.encode().hex().ljust(64, "0")}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """As the real engine's, in short."""
+    return isinstance(error, MemoryError)
 
 
 class Engine:
@@ -74,7 +83,15 @@ class Engine:
                 raise AssertionError("a bug of ours")
             elif prompt == "memory":
                 raise MemoryError
+            elif prompt == "CUDA":
+                raise RuntimeError("CUDA error: bad address\nCompile with `DSA` to see more.")
             elif prompt == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif prompt == "killed while it wrote":
+                for pipe in range(3, 16):
+                    with suppress(OSError):
+                        if stat.S_ISFIFO(os.fstat(pipe).st_mode):
+                            os.write(pipe, b'{"type": "eve')
                 os.kill(os.getpid(), signal.SIGKILL)
             elif prompt == "hang" or (prompt == "hang on second" and seed == 2):
                 time.sleep(3600)

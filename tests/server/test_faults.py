@@ -27,8 +27,10 @@ def wait_for(client, job: str, *states: str) -> dict:
     [
         ("crash", "crashed (SIGSEGV)"),
         ("killed", "memory ran out"),
+        ("killed while it wrote", "memory ran out"),
         ("memory", "ran out of memory. Use fewer frames"),
         ("fault", "It said last: AssertionError: a bug of ours"),
+        ("CUDA", "It said last: RuntimeError: CUDA error: bad address"),
         ("hang", "no sign of life for 1.5 seconds"),
     ],
 )

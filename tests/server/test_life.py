@@ -19,8 +19,9 @@ from animatic.blender_addon.link.engine_process import (
     find_engine_python,
 )
 
-from .conftest import make_request
+from .conftest import make_request, write_guide
 from .test_faults import wait_for
+from .test_protocol import control
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals")
 
@@ -65,7 +66,9 @@ def assert_all_end(*pids: int) -> None:
 def test_a_restart_keeps_jobs_and_takes(launch, tmp_path, end):
     with launch(tmp_path / "data") as engine:
         client = engine.client()
-        done = client.submit(make_request())
+        guide = client.upload(write_guide(tmp_path / "guide.png", 1))
+        client.upload(write_guide(tmp_path / "of_no_job.png", 2))
+        done = client.submit(make_request(controls=control(guide)))
         wait_for(client, done, "done")
         hung = client.submit(make_request("hang on second", seeds=(1, 2, 3)))
         queued = client.submit(make_request(seeds=(5, 6)))
@@ -79,8 +82,13 @@ def test_a_restart_keeps_jobs_and_takes(launch, tmp_path, end):
             with pytest.raises(EngineGone, match="exit code -9"):
                 list(client.events(hung, since=last))
     assert_all_end(*pids)
+    # What a power cut may leave of a take that was being published.
+    cut = tmp_path / "data" / "jobs" / hung / "takes" / "1"
+    cut.mkdir()
+    (cut / "take.json").write_bytes(b"")
     with launch(tmp_path / "data") as engine:
         client = engine.client()
+        assert [blob.name for blob in (tmp_path / "data" / "blobs").iterdir()] == [guide]
         assert len(client.download(done, 0, tmp_path / "kept")["frames"]) == 2
         failed = client.job(hung)
         assert failed["state"] == "failed"

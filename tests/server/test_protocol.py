@@ -44,7 +44,7 @@ def control(*guides: str, clip_frame: int = 0, **more: object) -> list[dict]:
     ]
 
 
-def test_round_trip(client, tmp_path):
+def test_round_trip(service, client, tmp_path):
     guides = [client.upload(write_guide(tmp_path / f"{k}.png", k)) for k in (10, 20)]
     assert client.upload(tmp_path / "10.png") == guides[0]
     request = make_request(seeds=(3, 4), controls=control(*guides), shot={"name": "dolly"})
@@ -88,10 +88,16 @@ def test_round_trip(client, tmp_path):
     assert list(client.events(again))[-1]["data"]["state"] == "done"
     assert client.job(again)["takes"][0]["frames"] == state["takes"][0]["frames"]
 
+    # What is deleted takes along its files, but for guides that another job names.
+    data = Path(service._data)
     client.delete(job)
     with pytest.raises(EngineRefused, match="no job"):
         client.job(job)
     assert client.job(again)["state"] == "done"
+    assert not (data / "jobs" / job).exists()
+    assert {(data / "blobs" / sha256).exists() for sha256 in guides} == {True}
+    client.delete(again)
+    assert {(data / "blobs" / sha256).exists() for sha256 in guides} == {False}
 
 
 class CuttingProxy(threading.Thread):
@@ -177,6 +183,17 @@ def test_bad_blobs_are_refused(service, tmp_path):
     assert set(blobs.iterdir()) == before
 
 
+def test_a_guide_that_is_empty_on_the_disk_is_asked_for_again(service, client, tmp_path):
+    guide = write_guide(tmp_path / "guide.png", 78)
+    sha256 = client.upload(guide)
+    stored = Path(service._data) / "blobs" / sha256
+    stored.write_bytes(b"")
+    with pytest.raises(EngineRefused, match="guides are not here"):
+        client.submit(make_request(controls=control(sha256)))
+    client.upload(guide)
+    assert stored.read_bytes() == guide.read_bytes()
+
+
 def first_frame(**asked):
     return {"sampling": {"steps": 2, "guidance": 7, "first_frame": {**asked, "share": True}}}
 
@@ -253,6 +270,8 @@ def test_a_model_is_told_by_name(client):
     assert client.models() == [client.model("tiny")]
     with pytest.raises(EngineRefused, match=r"unet is missing"):
         client.model("broken")
+    with pytest.raises(EngineRefused, match=r"models.*odd cannot be read: OverflowError"):
+        client.model("odd")
     with pytest.raises(EngineRefused, match="It has: tiny"):
         client.model("other")
 
