@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 import torch
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -18,10 +19,13 @@ class FrameNormMotionModule(AnimateDiffTransformer3D):
     (frames are folded into the batch before ``self.norm``).
 
     ``motion_scale`` multiplies what the module adds to each frame; at 0 frames are images by
-    themselves.
+    themselves. With ``gradient_checkpointing``, which a model's ``enable_gradient_checkpointing``
+    sets, training computes the module once more on the way back in place of keeping all of it:
+    diffusers' own blocks leave out their motion modules, which take the most memory.
     """
 
     motion_scale: float = 1.0
+    gradient_checkpointing: bool = False
 
     def forward(
         self,
@@ -39,6 +43,30 @@ class FrameNormMotionModule(AnimateDiffTransformer3D):
         """
         if self.motion_scale == 0:
             return hidden_states
+        inputs = (
+            hidden_states,
+            encoder_hidden_states,
+            timestep,
+            class_labels,
+            num_frames,
+            cross_attention_kwargs,
+        )
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            mixed = checkpoint(self._mixed, *inputs, use_reentrant=False)
+        else:
+            mixed = self._mixed(*inputs)
+        return mixed + hidden_states
+
+    def _mixed(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None,
+        timestep: torch.Tensor | None,
+        class_labels: torch.Tensor | None,
+        num_frames: int,
+        cross_attention_kwargs: dict[str, Any] | None,
+    ) -> torch.Tensor:
+        """What the module adds to ``hidden_states``."""
         batch_frames, channels, height, width = hidden_states.shape
         batch = batch_frames // num_frames
         x = self.norm(hidden_states)
@@ -54,9 +82,7 @@ class FrameNormMotionModule(AnimateDiffTransformer3D):
             )
         x = self.proj_out(x).reshape(batch, height, width, num_frames, channels)
         x = x.permute(0, 3, 4, 1, 2).reshape(batch_frames, channels, height, width)
-        if self.motion_scale != 1:
-            x = self.motion_scale * x
-        return x + hidden_states
+        return x if self.motion_scale == 1 else self.motion_scale * x
 
 
 def use_reference_normalisation(module: ModuleT) -> ModuleT:

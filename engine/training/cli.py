@@ -12,6 +12,7 @@ import torch
 from ..errors import EngineError
 from . import together
 from .architecture import SIZES
+from .loop import Stopped
 from .recipe import Recipe, read_recipe
 from .run import Run
 from .train import STAGES, measure, train_all
@@ -28,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--folder", type=Path, default=Path("train"), help="where all of it lives")
     add("--recipe", default="blockout-mini", help="of presets/training, or a .toml file")
     add("--base", "--from", type=Path, metavar="DIR", help="a checkpoint to go on from")
-    add("--data", type=Path, metavar="DIR", help="clips to train on instead of ray-cast blockouts")
+    add(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="data, all: clips to train on instead of ray-cast blockouts",
+    )
     add("--move", help='motionlora: the camera move, as the captions name it ("dolly in")')
     add("--minutes", type=float, help="time budget, instead of the recipe's")
     add("--steps", type=int, help="stop the stage after so many steps at most")
@@ -113,7 +119,8 @@ def prepare(device: str, threads: int) -> torch.device:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run what was asked for; 0 when it worked, 2 when something is missing or wrong."""
+    """Run what was asked for; 0 when it worked, 2 when something is missing or wrong,
+    130 when it was stopped."""
     if options.processes > 1 and options.stage not in ("measure", "export"):
         cuda = options.device != "cpu" and torch.cuda.is_available()
         return together.spawn(options.processes, cuda, _work, options)
@@ -126,6 +133,11 @@ def _work(options: argparse.Namespace) -> int:
             raise EngineError("There is no CUDA device here. Choose --device cpu.")
         if options.stage in ("all", "export") and options.target is None:
             raise EngineError("Name the checkpoint folder to write with --target.")
+        if options.data is not None and options.stage not in ("data", "all"):
+            raise EngineError(
+                f"Stage {options.stage} takes no --data: bring the clips in with `animatic train "
+                f"data --data {options.data}`, and leave it out here."
+            )
         for folder in (options.base, options.data):
             if folder is not None and not folder.is_dir():
                 raise EngineError(f"There is no folder {folder}. Check its name.")
@@ -155,6 +167,10 @@ def _work(options: argparse.Namespace) -> int:
     except (FileNotFoundError, FileExistsError, EngineError) as error:
         print(error)
         return 2
+    except Stopped as stopped:
+        if together.leads():
+            print(stopped)
+        return 130
     return 0
 
 

@@ -36,8 +36,12 @@ from .recognition import Recognition
 
 
 def motion_model(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotionModel:
-    """The video model, with the adapter's own modules in it, so that training them trains it."""
+    """The video model, with the adapter's own modules in it, so that training them trains it.
+
+    Its image layers are copies, and ``unet`` itself is left in the computer's memory.
+    """
     model = UNetMotionModel.from_unet2d(unet, adapter).to(unet.device)
+    unet.cpu()
     blocks = zip(
         (*model.down_blocks, *model.up_blocks),
         (*adapter.down_blocks, *adapter.up_blocks),
@@ -226,6 +230,7 @@ def train_on_clips(
         recogniser = Recognition(next(iter(encoders.values()))).to(data.device)
         learn_together["recognition"] = recogniser
     loop = Loop(folder, stage, learn_together, config)
+    loop.draw_anew(rng, noise)
     if recogniser is not None:
         # Only now, since the loop's averaged copies are not to be watched.
         for encoder in encoders.values():

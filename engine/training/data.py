@@ -80,11 +80,11 @@ def write_shard(
 
 
 class Shards:
-    """All shards in a folder, in memory; ``refresh`` takes up those written since.
+    """All shards in a folder; ``refresh`` takes up those written since.
 
-    On the CPU they stay mapped to their files; on a graphics card the whole set lies in its memory,
-    where a batch is picked without the computer's help. ``wanted`` chooses clips by their caption.
-    Shards without one of the ``fields`` are passed over.
+    They stay mapped to their files, and a batch goes to ``device``: a graphics card has better use
+    for its memory. ``wanted`` chooses clips by their caption. Shards without one of the ``fields``
+    are passed over.
     """
 
     def __init__(
@@ -112,10 +112,6 @@ class Shards:
                 shard["latents"] = torch.load(latents, weights_only=True)
             if set(self.fields) <= set(shard):
                 self._take_up({name: shard[name] for name in (*self.fields, "captions")})
-        if self.device.type != "cpu" and len(self.parts) > 1:
-            captions = [text for part in self.parts for text in part["captions"]]
-            whole = {name: torch.cat([p.pop(name) for p in self.parts]) for name in self.fields}
-            self.parts = [{**whole, "captions": captions}]
 
     def _take_up(self, part: dict) -> None:
         if self.wanted is not None:
@@ -124,14 +120,15 @@ class Shards:
                 "captions": [part["captions"][row] for row in rows]
             }
         if part["captions"]:
-            tensors = {name: part[name].to(self.device) for name in self.fields}
-            self.parts.append(tensors | {"captions": part["captions"]})
+            self.parts.append(part)
 
     def __len__(self) -> int:
         return sum(len(part["captions"]) for part in self.parts)
 
     def sample(self, rng: random.Random, count: int) -> dict:
-        """``count`` random clips: tensors [count, f, ...] by field, and a list of captions."""
+        """``count`` random clips: tensors [count, f, ...] on ``device`` by field, and a list of
+        captions.
+        """
         rows: dict[int, list[int]] = {}
         for _ in range(count):
             number = rng.randrange(len(self))
@@ -140,9 +137,9 @@ class Shards:
                 number -= len(self.parts[part]["captions"])
                 part += 1
             rows.setdefault(part, []).append(number)
-        at = {part: torch.tensor(picks, device=self.device) for part, picks in rows.items()}
+        at = {part: torch.tensor(picks) for part, picks in rows.items()}
         batch: dict = {
-            name: torch.cat([self.parts[part][name][picks] for part, picks in at.items()])
+            name: torch.cat([self.parts[p][name][picks] for p, picks in at.items()]).to(self.device)
             for name in self.fields
         }
         batch["captions"] = [self.parts[p]["captions"][row] for p in rows for row in rows[p]]

@@ -27,11 +27,6 @@ class Frozen:
     scheduler: DDIMScheduler
     shared_noise: int = 0
 
-    @property
-    def device(self) -> torch.device:
-        """Where all of it is."""
-        return next(self.unet.parameters()).device
-
     def text(self, captions: Sequence[str]) -> Tensor:
         """The captions as the models attend to them, [b, l, d]."""
         return encode_text(self.text_encoder, self.tokenizer, captions)

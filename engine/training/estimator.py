@@ -119,6 +119,7 @@ def train_estimator(
         )
 
     loop = Loop(folder, "estimator", {"estimator": model}, config)
+    loop.draw_anew(rng)
     loop.run(loss_of, sample)
     trained: Any = loop.average.modules["estimator"]
     return trained

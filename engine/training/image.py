@@ -251,6 +251,7 @@ def train_image(
     recognition = Recognition(encoders[0]).to(data.device)
     learning = {name: modules[name] for name in learns}
     loop = Loop(folder, "image", {**learning, "recognition": recognition}, config)
+    loop.draw_anew(rng, noise)
     # Only now, since the loop's averaged copies are not to be watched.
     unet: Any = modules["unet"]
     ground = Grounding(unet, tokenizer)

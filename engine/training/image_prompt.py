@@ -213,6 +213,7 @@ def train_image_prompt(
         layers.put_into(unet)
 
     loop = Loop(folder, "image_prompt", {"encoder": encoder, "layers": layers}, config)
+    loop.draw_anew(rng, noise)
     loop.run(loss_of, draw)
     averaged: Any = loop.average.modules
     return averaged["encoder"], averaged["layers"]

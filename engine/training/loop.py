@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +51,8 @@ class LoopConfig:
 
 # The average is taken every so many steps: it costs a pass over all weights.
 _AVERAGE_EVERY = 4
+# Between the seeds of one step and the next: a prime above those of the processes (see ``Run``).
+_SEEDS_APART = 1_000_000_007
 # On a graphics card losses are looked at only now and then: it makes the computer wait for it.
 _LOOK_EVERY = 8
 
@@ -90,6 +94,10 @@ def averaged_weights(
         yield
     finally:
         swap()
+
+
+class Stopped(Exception):
+    """A stage was asked to stop before its time; what it needs to go on is saved."""
 
 
 class Loop:
@@ -152,6 +160,17 @@ class Loop:
             optimizer.load_state_dict(kept)
         self.step, self.elapsed = state["step"], state["elapsed"]
 
+    def draw_anew(self, rng: random.Random, noise: torch.Generator | None = None) -> None:
+        """Let a stage that goes on draw other batches and other noise than those it began with.
+
+        ``rng`` and ``noise`` come seeded with the config's ``seed``, and stay so at step 0.
+        """
+        if self.step:
+            seed = self.config.seed + _SEEDS_APART * self.step
+            rng.seed(seed)
+            if noise is not None:
+                noise.manual_seed(seed)
+
     def save(self) -> None:
         """Write the whole state."""
         state = {
@@ -185,18 +204,29 @@ class Loop:
 
         ``loss_of(step)`` gives a scalar; ``sample(averaged modules, step)`` is called now and then
         to draw pictures. A loss that is not finite raises RuntimeError; the state on disk is then
-        the last good one.
+        the last good one. Raises Stopped, the state saved, after the step in which Ctrl-C or
+        SIGTERM came.
         """
+        asked = threading.Event()
+        with together.on_stop_signals(asked.set):
+            return self._run(loss_of, sample, asked)
+
+    def _run(
+        self,
+        loss_of: Callable[[int], Tensor],
+        sample: Callable[[Mapping[str, nn.Module], int], None] | None,
+        asked: threading.Event,
+    ) -> float:
         config, parameters = self.config, self._parameters()
         every = 1 if parameters[0].device.type == "cpu" else _LOOK_EVERY
         started = logged = saved = sampled = time.monotonic()
         before = self.elapsed
         unseen: list[Tensor] = []
         losses: list[float] = []
-        mean = math.nan
+        mean, stopped = math.nan, False
         if not together.leads() or not config.sample_seconds:
             sample = None
-        while self._spent() < 1:
+        while self._spent() < 1 and not stopped:
             loss = loss_of(self.step)
             for parameter in parameters:
                 parameter.grad = None
@@ -224,11 +254,19 @@ class Loop:
                     sample(self.average.modules, self.step)
                     sampled = time.monotonic()
             self.elapsed = together.agree(before + time.monotonic() - started)
+            stopped = bool(together.agree(asked.is_set()))
         losses += self._looked_at(unseen)
         if losses:
             mean = sum(losses) / len(losses)
         if together.leads():
             self.save()
+        if stopped:
+            # A process that ends takes the others with it, and the first may still be writing.
+            together.wait()
+            raise Stopped(
+                f"Stage {self.stage} stopped after step {self.step}, and all of it is saved: the "
+                "same command goes on from there."
+            )
         if sample is not None:
             sample(self.average.modules, self.step)
         return mean

@@ -65,16 +65,15 @@ class Hits:
     direction: Tensor  # [..., 3] in the world; its component along the camera's axis is 1
 
 
-def camera_rays(scene: Scene, size: int, offset: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+def camera_rays(scene: Scene, size: int) -> Tensor:
     """Directions [b, f, size*size, 3] through pixel centres of a square picture.
 
-    ``offset`` moves the sample inside the pixel, in pixels right and down. A direction's planar
-    length is 1, so that distances along it are planar depth.
+    A direction's planar length is 1, so that distances along it are planar depth.
     """
     step = torch.arange(size, dtype=torch.float32, device=scene.focal.device)
     step = (step + 0.5) / size * 2 - 1
-    right = (step + 2 * offset[0] / size)[None, :].expand(size, size)
-    down = (step + 2 * offset[1] / size)[:, None].expand(size, size)
+    right = step[None, :].expand(size, size)
+    down = step[:, None].expand(size, size)
     plane = torch.stack([right, -down], dim=-1).reshape(1, 1, -1, 2)
     plane = plane * (18.0 / scene.focal)[..., None, None]
     axes = scene.camera_rotation[:, :, None]

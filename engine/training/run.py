@@ -16,10 +16,12 @@ from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNet2D
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..checkpoint import read_info, read_json
+from .. import original
+from ..checkpoint import CheckpointInfo, read_info, read_json
 from ..errors import EngineError
 from ..evaluation.eight_bits import read_weights
 from ..evaluation.estimator import build_estimator
+from ..lora import find_targets, merge, read_lora
 from ..vae import VAE_CLASSES
 from . import architecture, together
 from .architecture import ModelSize
@@ -117,8 +119,10 @@ class Run:
         """
         if self.base is None:
             return architecture.build_scheduler(self.size.prediction_type, self.size.zero_snr)
+        if self._published and not (self.base / "scheduler").is_dir():
+            return original.published_schedule()
         stored = DDIMScheduler.from_pretrained(self.base / "scheduler", local_files_only=True)
-        if (self.base / "motion_adapter").is_dir():
+        if self._base_part("motion_adapter"):
             return stored
         return architecture.build_scheduler(stored.config.prediction_type)
 
@@ -146,14 +150,27 @@ class Run:
         card: dict[str, Any] = read_json(stored, "the description of an Animatic checkpoint")
         return card
 
+    @cached_property
+    def _published(self) -> dict[str, Path]:
+        """The base's published files (see ``checkpoint``), by the parts that they stand in for."""
+        if self.base is None or "files" not in self._card:
+            return {}
+        info = read_info(self.base)
+        told = dict.fromkeys(("unet", "vae", "text_encoder"), "base") | {"motion_adapter": "motion"}
+        told |= {GUIDE_FOLDERS[guide]: part for guide, part in info.guides.items()}
+        return {name: info.path(part) for name, part in told.items() if part in info.files}
+
+    def _base_part(self, name: str) -> Path | None:
+        if name in self._published or self.base is None:
+            return self._published.get(name)
+        return self.base / name if (self.base / name).exists() else None
+
     def find(self, name: str) -> Path | None:
-        """The folder of a part, or the file of a LoRA: as its stage left it, or else the base's;
-        None: in neither.
+        """The folder of a part, or the file of a LoRA: as its stage left it, or else the base's,
+        whose part may be a published file; None: in neither.
         """
-        for place in (self.folder / "parts", self.base):
-            if place is not None and (place / name).exists():
-                return place / name
-        return None
+        own = self.folder / "parts" / name
+        return own if own.exists() else self._base_part(name)
 
     def part(self, name: str, required: bool = True) -> Any:
         """A part as ``find`` finds it, in float32, or untrained where that is allowed.
@@ -172,8 +189,9 @@ class Run:
             torch.manual_seed(self.seed)
             return self._build(name).to(self.device)
 
-    @staticmethod
-    def _read(name: str, place: Path) -> Any:
+    def _read(self, name: str, place: Path) -> Any:
+        if place.is_file():
+            return self._read_published(name, place)
         config = json.loads((place / "config.json").read_text("utf-8"))
         cls = _CLASSES.get(name) or VAE_CLASSES[config["_class_name"]]
         if name in EVALUATION_FOLDERS:
@@ -183,6 +201,23 @@ class Run:
         return cls.from_pretrained(
             place, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
+
+    def _read_published(self, name: str, file: Path) -> Any:
+        """A part as the engine has it: the domain adapter is merged into the image model."""
+        if name == "motion_adapter":
+            return original.load_motion(file, torch.float32)
+        if name in GUIDE_FOLDERS.values():
+            return original.load_control(file, torch.float32)
+        names = ("unet", "vae", "text_encoder")
+        models = original.load_base(file, torch.float32, torch.float32)
+        loaded: dict[str, Any] = dict(zip(names, models, strict=True))
+        info = read_info(file.parent)
+        if "adapter" in info.files:
+            adapter = info.path("adapter")
+            changes = read_lora(adapter)
+            targets = find_targets(loaded, changes, adapter, info.name)
+            merge(changes, targets, info.scales["adapter"])
+        return loaded[name]
 
     def _build(self, name: str) -> Any:
         size = self.size
@@ -200,7 +235,8 @@ class Run:
         heads, widths = (_HEADS, _WIDTHS) if self.base else (size.heads, size.condition_widths)
         if name == "motion_adapter":
             return architecture.build_motion_adapter(unet, heads)
-        if adapter := self.find("motion_adapter"):
+        adapter = self.find("motion_adapter")
+        if adapter is not None and adapter.is_dir():
             stored = json.loads((adapter / "config.json").read_text("utf-8"))
             heads = stored["motion_num_attention_heads"]
         guide = next(guide for guide, folder in GUIDE_FOLDERS.items() if folder == name)
@@ -256,7 +292,7 @@ class Run:
         if self._card and self.base is not None:
             read_info(self.base)
         for name, share in means.items():
-            if name not in _AVERAGED or self.base is None or not (self.base / name).is_dir():
+            if name not in _AVERAGED or self._base_part(name) is None:
                 raise EngineError(
                     f"There is no mean of {name} to write: the checkpoint named with --base has to "
                     f"have it, and it has to be one of {', '.join(_AVERAGED)}."
@@ -286,11 +322,13 @@ class Run:
         """
         self.check_export(means or {}, strengths or {})
         trained = [n for n in _AVERAGED if (self.folder / "parts" / n).is_dir()]
-        parts = {name: self.part(name) for name in trained}
+        # The folder has all parts in diffusers' layout, and one form of each.
+        parts = {name: self.part(name) for name in dict.fromkeys((*trained, *self._published))}
         for name, share in (means or {}).items():
-            if name not in parts or self.base is None:
+            before = self._base_part(name)
+            if name not in trained or before is None:
                 raise EngineError(f"There is no mean of {name} to write: it was not trained.")
-            mean_weights(parts[name], self._read(name, self.base / name).to(self.device), share)
+            mean_weights(parts[name], self._read(name, before).to(self.device), share)
         for guide, factor in (strengths or {}).items():
             name = GUIDE_FOLDERS[guide]
             parts.setdefault(name, self.part(name))
@@ -313,24 +351,38 @@ class Run:
             about["image_prompt"] = {"encoder": ENCODER, "adapter": ADAPTER}
         write_checkpoint(target, about, parts, fixed, self.base, shard_size, files)
 
-    def _about(self) -> dict[str, Any]:
-        size = self.size
-        told = self.recipe["export"] | {"timestep_shift": self.timestep_shift}
-        width = height = size.native
-        frames, name = size.frames, size.name
+    def _made_for(self, info: CheckpointInfo | None) -> tuple[dict[str, Any], float]:
+        """Native size, frames and rate, and the width of lines: as the base's card has them, but
+        for what was trained on here and for a rate that the recipe names.
+        """
+        size, lineart_width = self.size, self.size.lineart_width
+        native: dict[str, Any] = {"width": size.native, "height": size.native}
+        native |= {"frames": size.frames, "fps": size.fps}
         shard = next(iter(sorted((self.folder / "clips").glob("*.pt"))), None)
-        if shard is not None:
-            colour = torch.load(shard, weights_only=True, mmap=True)["colour"]
-            _, frames, _, height, width = colour.shape
-        about = describe(name, width, height, frames, size.fps, size.lineart_width, **told)
-        about["shared_noise"] = self.shared_noise
+        clip = torch.load(shard, weights_only=True, mmap=True) if shard else {}
+        if info is not None:
+            native = dict(info.native)
+            learned = (self.folder / "parts" / GUIDE_FOLDERS["lineart"]).is_dir()
+            # Clips that were brought in, which have no regions, have lines as the base takes them.
+            if not learned or (clip and "regions" not in clip):
+                lineart_width = info.lineart_width
+        if clip:
+            _, native["frames"], _, native["height"], native["width"] = clip["colour"].shape
+        native["fps"] = self.recipe["model"].get("fps", native["fps"])
+        return native, lineart_width
+
+    def _about(self) -> dict[str, Any]:
         card = self._card
+        info = read_info(self.base) if card and self.base is not None else None
+        native, lineart_width = self._made_for(info)
+        told = self.recipe["export"] | {"timestep_shift": self.timestep_shift}
+        about = describe(self.size.name, **native, lineart_width=lineart_width, **told)
+        about["shared_noise"] = self.shared_noise
         if self.base is None:
             about["vocabulary"] = known_words()
         kept = ("name", "licence", "defaults", "few_steps", "vocabulary")
         about |= {key: card[key] for key in kept if key in card}
-        if card and self.base is not None:
-            info = read_info(self.base)
+        if info is not None and self.base is not None:
             prompt = {k: p.relative_to(self.base).as_posix() for k, p in info.image_prompt.items()}
             brought = {"image_prompt": prompt, "image_guides": info.image_guides}
             about |= {key: places for key, places in brought.items() if places}

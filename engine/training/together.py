@@ -6,17 +6,20 @@ a processor where small models leave most of several threads idle.
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import torch.distributed as group
 import torch.multiprocessing as processes
 from torch import nn
+from torch.multiprocessing import ProcessExitedException
 
 
 def _runs() -> bool:
@@ -80,17 +83,51 @@ def _device() -> torch.device:
     return torch.device("cuda" if group.get_backend() == "nccl" else "cpu")
 
 
+@contextmanager
+def on_stop_signals(stop: Callable[[], object]) -> Iterator[None]:
+    """Call ``stop`` when Ctrl-C or SIGTERM comes; a second one breaks off at once."""
+
+    def heed(number: int, frame: object) -> None:
+        signal.signal(number, signal.default_int_handler)
+        stop()
+
+    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def spawn(many: int, cuda: bool, work: Callable[..., int], *arguments: object) -> int:
     """Run ``work(*arguments)`` in ``many`` processes that train together; the largest exit status.
 
-    With ``cuda`` each has a graphics card of its own, otherwise one thread of the processor.
+    With ``cuda`` each has a graphics card of its own, otherwise one thread of the processor. Ctrl-C
+    and SIGTERM go to all of them.
     """
     with tempfile.TemporaryDirectory() as meeting:
         place = Path(meeting)
         # The processes meet over a file, and talk over the loopback interface only.
         if loopback := {"linux": "lo", "darwin": "lo0"}.get(sys.platform):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
-        processes.spawn(_member, (many, cuda, place, work, arguments), nprocs=many)
+        context = processes.spawn(
+            _member, (many, cuda, place, work, arguments), nprocs=many, join=False
+        )
+        told = threading.Event()
+
+        def pass_on() -> None:
+            told.set()
+            for process in context.processes:
+                process.terminate()
+
+        try:
+            with on_stop_signals(pass_on):
+                while not context.join():
+                    pass
+        except ProcessExitedException:
+            if not told.is_set():
+                raise
+            return 130
         return max(int((place / f"status{n}").read_text("utf-8")) for n in range(many))
 
 

@@ -57,7 +57,8 @@ def render_data(run: Run) -> None:
     """
     if run.clips is not None:
         if together.leads():
-            read_clips(run.clips, run.folder)
+            count = read_clips(run.clips, run.folder)
+            print(f"data: {count} clips of {run.clips}, the first for the grids", flush=True)
         return
     end = time.monotonic() + 60 * run.minutes if run.minutes else float("inf")
     side, width, frames = run.size.native, run.size.lineart_width, run.size.frames
@@ -328,7 +329,8 @@ def _loss_of(run: Run, stage: str, model: Any, frozen: Frozen) -> ClipLoss:
 def _save_memory(run: Run, stage: str, *models: Any) -> None:
     if entry(run.recipe, stage, "checkpointing"):
         for model in models:
-            model.enable_gradient_checkpointing()
+            # diffusers' own motion modules know no checkpointing.
+            use_reference_normalisation(model).enable_gradient_checkpointing()
 
 
 def measure(run: Run, guidance: float) -> dict[str, dict[str, float]]:
@@ -380,7 +382,8 @@ def train_all(run: Run) -> dict[str, float]:
         began = time.monotonic()
         rest = sum(shares[later] for later in stages[number:])
         left = end - began - beside * len(stages[number:])
-        minutes = max(0.0, left) / 60 * shares[stage] / rest
+        # Each process has a clock of its own, and one that ends a step early leaves the others.
+        minutes = together.agree(max(0.0, left) / 60 * shares[stage] / rest)
         print(f"{stage}: {minutes:.2f} minutes", flush=True)
         STAGES[stage](replace(run, minutes=minutes))
         together.wait()

@@ -121,6 +121,7 @@ def train_vae(vae: Vae, data: Shards, folder: Path, config: LoopConfig, crop: in
 
     vae.to(memory_format=torch.channels_last)
     loop = Loop(folder, "vae", {"vae": vae}, config)
+    loop.draw_anew(rng, noise)
     sample(loop.average.modules, loop.step)
     loop.run(loss_of, sample)
     trained: Any = loop.average.modules["vae"]
@@ -160,6 +161,7 @@ def train_decoder(
         return reconstruction_loss(made, true) + steadiness * changes.abs().mean()
 
     loop = Loop(folder, "decoder", {"decoder": decoder}, config)
+    loop.draw_anew(rng, noise)
     loop.run(loss_of)
     decoder.load_state_dict(loop.average.modules["decoder"].state_dict())
     return vae

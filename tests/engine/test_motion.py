@@ -7,6 +7,7 @@ import torch
 from animatic.engine.motion import set_motion_scale, use_reference_normalisation
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 
 FRAMES = 3
 
@@ -78,6 +79,20 @@ def test_a_copy_computes_with_its_own_weights(module: AnimateDiffTransformer3D) 
             weight.add_(1)
         clip = torch.randn(FRAMES, 8, 4, 4, dtype=torch.float64)
         assert not torch.equal(other(clip, num_frames=FRAMES), module(clip, num_frames=FRAMES))
+
+
+def test_checkpointing_keeps_less_for_the_same_gradients(module: AnimateDiffTransformer3D) -> None:
+    use_reference_normalisation(module)
+    clip = torch.randn(FRAMES, 8, 4, 4, dtype=torch.float64, requires_grad=True)
+    gradients, kept = [], []
+    for module.gradient_checkpointing in (False, True):
+        saved: list[torch.Tensor] = []
+        with saved_tensors_hooks(lambda x, saved=saved: saved.append(x) or x, lambda x: x):
+            made = module(clip, num_frames=FRAMES)
+        gradients.append(torch.autograd.grad(made.square().sum(), [clip, *module.parameters()]))
+        kept.append(len(saved))
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+    assert kept[1] < kept[0] / 10
 
 
 def test_a_model_without_motion_modules_is_refused() -> None:

@@ -9,14 +9,16 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+import torch.nn.functional as F  # noqa: E402
 from animatic.engine.device import default_plan  # noqa: E402
 from animatic.engine.errors import EngineError  # noqa: E402
 from animatic.engine.motion import use_reference_normalisation  # noqa: E402
 from animatic.engine.parts import load_parts  # noqa: E402
-from animatic.engine.training import architecture  # noqa: E402
+from animatic.engine.training import architecture, clips  # noqa: E402
 from animatic.engine.training.architecture import build_untrained  # noqa: E402
 from animatic.engine.training.clip_folders import read_clip, read_clips  # noqa: E402
 from animatic.engine.training.clips import motion_model, sparse_control  # noqa: E402
+from animatic.engine.training.data import add_latents  # noqa: E402
 from animatic.engine.training.diffusion import (  # noqa: E402
     diffusion_loss,
     noisy_and_target,
@@ -82,6 +84,90 @@ def test_clips_are_read_as_written(clip_folder, tmp_path):
     (copy / "clip1" / "lineart" / "0004.png").unlink()
     with pytest.raises(EngineError, match=r"clip1/lineart and .* differ"):
         read_clips(copy, tmp_path)
+
+
+def test_pictures_belong_together_by_their_numbers(clip_folder, tmp_path):
+    copy = shutil.copytree(clip_folder, tmp_path / "clips")
+    clip = copy / "clip1"
+    before = read_clip(clip)
+    # As other programs number them: by their names 10 comes before 7.
+    for number in range(1, 5):
+        for part in ("frames", "lineart"):
+            (clip / part / f"{number:04d}.png").rename(clip / part / f"shot_{number + 6}.png")
+    with pytest.raises(EngineError, match=r"clip1/depth and .* differ in the numbers"):
+        read_clip(clip)
+    shutil.rmtree(clip / "depth")
+    after = read_clip(clip)
+    for field in ("colour", "lineart"):
+        assert torch.equal(before[field], after[field])
+    shutil.copy(clip / "frames" / "shot_7.png", clip / "frames" / "shot_0007.png")
+    with pytest.raises(EngineError, match="the same number"):
+        read_clip(clip)
+
+
+def test_a_clip_whose_caption_is_missing_or_strange_is_named(clip_folder, tmp_path):
+    copy = shutil.copytree(clip_folder, tmp_path / "clips")
+    caption = copy / "clip1" / "caption.txt"
+    caption.write_bytes("a café".encode("latin-1"))
+    with pytest.raises(EngineError, match=r"clip1/caption.txt is not UTF-8 text"):
+        read_clips(copy, tmp_path)
+    caption.unlink()
+    with pytest.raises(EngineError, match=r"clip1/caption.txt is missing"):
+        read_clips(copy, tmp_path)
+
+
+def test_other_clips_take_the_place_of_those_before(clip_folder, tmp_path):
+    def latents(pictures):
+        return F.avg_pool2d(pictures, 8)
+
+    def bring_in(source):
+        count = read_clips(source, tmp_path)
+        for kind in ("clips", "held_out/clips"):
+            add_latents(tmp_path / kind, latents, False, torch.device("cpu"))
+        return count
+
+    copy = shutil.copytree(clip_folder, tmp_path / "source")
+    assert bring_in(copy) == 3
+    # One that comes first gives all others another number; one that is gone leaves a number over.
+    (copy / "clip2").rename(copy / "a_clip")
+    shutil.rmtree(copy / "clip1")
+    broken = copy / "clip0" / "caption.txt"
+    broken.rename(copy / "elsewhere")
+    with pytest.raises(EngineError, match="caption"):
+        read_clips(copy, tmp_path)
+    assert len(list((tmp_path / "clips" / "latents").glob("*.pt"))) == 2
+    (copy / "elsewhere").rename(broken)
+    assert bring_in(copy) == 2
+    for kind, clip in (("clips", "clip0"), ("held_out/clips", "a_clip")):
+        (path,) = (tmp_path / kind).glob("*.pt")
+        shard = torch.load(path)
+        assert torch.equal(shard["colour"], read_clip(copy / clip)["colour"])
+        (path,) = (tmp_path / kind / "latents").glob("*.pt")
+        own = latents(shard["colour"][0].float() / 255).half()
+        assert torch.equal(torch.load(path)[0], own)
+
+
+def test_a_stage_that_goes_on_draws_other_batches(clip_folder, tmp_path, small_recipe, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        clips,
+        "noisy_and_target",
+        lambda *inputs: drawn.append(noisy_and_target(*inputs)) or drawn[-1],
+    )
+    build_untrained(tmp_path / "base", tiny=True)
+    for steps in (2, 4):
+        run = Run(
+            tmp_path / "train", small_recipe(steps), base=tmp_path / "base", clips=clip_folder
+        )
+        run.recipe["sparsectrl"] |= {"recognition": 0.0, "sample_seconds": 0}
+        for stage in ("data", "encode", "sparsectrl-depth"):
+            STAGES[stage](run)
+    times = [time.item() for _, time, _ in drawn]
+    assert len(set(times)) == 4
+    # From its beginning a stage draws what it always drew.
+    (tmp_path / "train" / "sparsectrl_depth.pt").unlink()
+    STAGES["sparsectrl-depth"](run)
+    assert [time.item() for _, time, _ in drawn[4:6]] == times[:2]
 
 
 def test_depth_encoder_learns_beside_a_base_and_loads(

@@ -1,5 +1,6 @@
 """Training in parts: all stages within a time, out as small files, and on from these."""
 
+import argparse
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from animatic.engine.checkpoint import read_info  # noqa: E402
 from animatic.engine.device import default_plan  # noqa: E402
 from animatic.engine.errors import EngineError  # noqa: E402
 from animatic.engine.parts import load_parts  # noqa: E402
+from animatic.engine.training import cli, together, train  # noqa: E402
 from animatic.engine.training.architecture import build_untrained  # noqa: E402
 from animatic.engine.training.image_prompt import build_image_encoder  # noqa: E402
 from animatic.engine.training.recipe import read_recipe  # noqa: E402
@@ -65,6 +67,23 @@ def test_all_needs_known_stages_and_a_time(tmp_path, small_recipe):
         train_all(run)
 
 
+def test_the_time_of_a_stage_is_what_its_processes_agree_on(tmp_path, monkeypatch):
+    minutes = []
+    monkeypatch.setattr(together, "agree", lambda value: value / 2)
+    for stage in ("image", "motion"):
+        monkeypatch.setitem(train.STAGES, stage, lambda run: minutes.append(run.minutes))
+    train_all(Run(tmp_path, {"shares": {"image": 1, "motion": 3}}, minutes=1))
+    assert minutes == pytest.approx([0.125, 0.5], abs=0.01)
+
+
+def test_only_data_and_all_read_a_folder_of_clips(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    asked = ["motionlora", "--move", "dolly in", "--data", str(tmp_path)]
+    assert cli.main(parser.parse_args(asked)) == 2
+    assert "motionlora takes no --data" in capsys.readouterr().out
+
+
 @torch.no_grad()
 def residuals(encoder):
     """What a pixel encoder says of one clip of two frames, the same for each."""
@@ -89,6 +108,8 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
         "image_prompt": {"encoder": "image_encoder", "adapter": "ip_adapter"},
         "image_guides": {"depth": "controlnet_depth"},
         "timestep_shift": 2.0,
+        "native": {"width": 64, "height": 48, "frames": 8, "fps": 12},
+        "lineart_width": 5.0,
     }
     card = json.loads((base / "animatic.json").read_text()) | told
     (base / "animatic.json").write_text(json.dumps(card))
@@ -116,7 +137,23 @@ def test_a_part_is_exported_as_a_mean_beside_all_that_the_base_brings(tmp_path):
     assert info.image_prompt["encoder"] == out / "image_encoder"
     assert info.image_guides == {"depth": "controlnet_depth.safetensors"}
     assert info.timestep_shift == 2
+    assert (info.native, info.lineart_width) == (told["native"], told["lineart_width"])
     assert (out / "loras" / lora.name).samefile(lora)
+
+    # Clips give their own size, the recipe a rate where it names one; and lines are as wide as
+    # those that their encoder was trained on here.
+    (run.folder / "clips").mkdir()
+    clip = {"colour": torch.zeros(1, 4, 3, 16, 24, dtype=torch.uint8)}
+    torch.save(clip, run.folder / "clips" / "00000.pt")
+    run.keep({"sparsectrl_lineart": run.part("sparsectrl_lineart")})
+    run.recipe["model"]["fps"] = 24
+    run.export(out)
+    info = read_info(out)
+    assert info.native == {"width": 24, "height": 16, "frames": 4, "fps": 24}
+    assert info.lineart_width == 5
+    torch.save(clip | {"regions": torch.zeros(1)}, run.folder / "clips" / "00000.pt")
+    run.export(out)
+    assert read_info(out).lineart_width == run.size.lineart_width == 1.5
 
     # What a stage trains anew replaces what was brought, and leaves the base alone.
     anew = run.folder / "parts" / "loras" / lora.name

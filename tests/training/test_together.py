@@ -1,6 +1,7 @@
 """Processes that train one model together, and the optimizer that its matrices have."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from animatic.engine.training import together  # noqa: E402
-from animatic.engine.training.loop import Loop, LoopConfig  # noqa: E402
+from animatic.engine.training.loop import Loop, LoopConfig, Stopped  # noqa: E402
 from animatic.engine.training.muon import orthogonalised  # noqa: E402
 from torch import multiprocessing as processes  # noqa: E402
 from torch import nn  # noqa: E402
@@ -89,6 +90,39 @@ def _until(holds):
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def _is_stopped(folder, number, process):
+    """Told to stop in its third step, by ``process``, of its thousands."""
+    model = nn.Linear(3, 1)
+
+    def loss_of(step):
+        if step == 2 and together.leads():
+            os.kill(process or os.getpid(), number)
+        return model(torch.ones(2, 3)).square().mean()
+
+    loop = Loop(folder, "fit", {"model": model}, LoopConfig(5, 0.05, 4, steps=100_000))
+    try:
+        loop.run(loss_of)
+    except Stopped:
+        (folder / f"stopped{together.number()}").write_text(str(loop.step))
+        return 130
+    return 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_a_stage_that_is_told_to_stop_saves_first(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    assert _is_stopped(tmp_path / "one", signal.SIGINT, None) == 130
+    assert torch.load(tmp_path / "one" / "fit.pt")["step"] == 3
+    assert signal.getsignal(signal.SIGINT) is before
+    # Whoever stops the command stops its processes, after the same step.
+    stop = (tmp_path / "two", signal.SIGTERM, os.getpid())
+    assert together.spawn(2, False, _is_stopped, *stop) == 130
+    steps = [int((tmp_path / "two" / f"stopped{n}").read_text()) for n in range(2)]
+    assert steps == [torch.load(tmp_path / "two" / "fit.pt")["step"]] * 2
 
 
 def test_muon_makes_all_directions_alike():
