@@ -86,8 +86,8 @@ def _missing_libraries() -> list[str]:
     missing = sorted(
         library.filepath
         for library in bpy.data.libraries
-        if library.packed_file is None
-        and not Path(bpy.path.abspath(library.filepath, library=library.parent)).is_file()
+        # Also that of a library in a library is relative to the open file.
+        if library.packed_file is None and not Path(bpy.path.abspath(library.filepath)).is_file()
     )
     if not missing:
         return []

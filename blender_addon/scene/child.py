@@ -45,7 +45,9 @@ def end_with_parent() -> None:
     """End this process when the one that holds our standard input does, however that ends."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Read past sys.stdin, whose lock would be held when Python ends and then abort it.
+        while os.read(0, 4096):
+            pass
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -12,13 +12,8 @@ from pathlib import Path
 import bpy
 
 
-def eevee_id() -> str:
-    """Return the identifier of EEVEE: 5.0 took back the name without NEXT."""
-    return "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
-
-
 def is_eevee(engine: str) -> bool:
-    """Say whether ``engine`` is EEVEE under any of its names."""
+    """Say whether ``engine`` is EEVEE: 5.0 took back the name without NEXT."""
     return engine in {"BLENDER_EEVEE", "BLENDER_EEVEE_NEXT"}
 
 
@@ -171,10 +166,13 @@ def strip_range(strip: bpy.types.bpy_struct) -> tuple[int, int]:
 
 def set_strip_range(strip: bpy.types.bpy_struct, first: int, after: int) -> None:
     """Let ``strip`` be seen from scene frame ``first`` to before ``after``; its content stays."""
-    if hasattr(strip, "left_handle"):
-        strip.left_handle, strip.right_handle = first, after
-    else:
-        strip.frame_final_start, strip.frame_final_end = first, after
+    older = ("frame_final_start", "frame_final_end")
+    names = ("left_handle", "right_handle") if hasattr(strip, "left_handle") else older
+    handles = list(zip(names, (first, after), strict=True))
+    if first >= strip_range(strip)[1]:  # a handle stops at the other one
+        handles.reverse()
+    for name, frame in handles:
+        setattr(strip, name, frame)
 
 
 def content_start(strip: bpy.types.bpy_struct) -> int:

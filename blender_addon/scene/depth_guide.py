@@ -17,6 +17,8 @@ from .visibility import hide_what_does_not_count, keep_one_view_layer
 
 _MEASURE_DIVISOR = 4
 _TINY = 0.01
+_CLOSE = 0.001
+"""Of the way to the nearest surface, a smaller Clip Start leaves Workbench too few bits."""
 _CUT_OFF = 0.005
 _CLIPPED = 0.01
 _LEVEL = 1.05
@@ -62,8 +64,26 @@ def prepare_depth(stage: Stage, method: str) -> None:
 
 
 def measure_z(stage: Stage) -> np.ndarray:
-    """Render now; return planar Z in scene units as float32 [H, W], ``inf`` where nothing is."""
-    stage.camera.dof.use_dof = False  # its rays start anywhere on the lens: Z would be noise
+    """Render now; return planar Z in scene units as float32 [H, W], ``inf`` where nothing is.
+
+    A Clip Start that is tiny beside what is seen is raised for that.
+    """
+    lens = stage.camera
+    lens.dof.use_dof = False  # its rays start anywhere on the lens: Z would be noise
+    z = _render_z(stage)
+    while stage.scene.render.engine == "BLENDER_WORKBENCH" and lens.type == "PERSP":
+        # Most of its 24 bits of depth are spent right behind Clip Start, and what is 2 ** 24 times
+        # as far is lost. Clip Start may go where no surface can be: before the nearest that is
+        # seen, and within a part of the distance that the bits reach.
+        empty = min(float(z.min()), lens.clip_start * 2**22, lens.clip_end)
+        if lens.clip_start >= _CLOSE * empty:
+            break
+        lens.clip_start = empty / 2
+        z = _render_z(stage)
+    return z
+
+
+def _render_z(stage: Stage) -> np.ndarray:
     z = find_channel(stage.render_passes(), "Depth.Z").copy()
     inside = stage.film.inside_border(z.shape[1], z.shape[0])
     z[~inside | (z > NOTHING) | (z <= 0)] = np.inf

@@ -8,7 +8,7 @@ from fractions import Fraction
 import bpy
 
 from .animation_keys import bone_chain, everything, key_times, moves
-from .shots import Shot, camera_cuts
+from .shots import Shot, camera_cuts, time_stretch
 from .visibility import rendered_objects
 
 Seen = set[tuple[bpy.types.ID, str]]
@@ -21,11 +21,10 @@ def find_keyframes(scene: bpy.types.Scene, shot: Shot, kind: str) -> list[Fracti
     and camera markers), ``objects`` (everything else that is rendered, with armatures and shape
     keys) or ``markers``. Frames outside the shot are included: the caller tells them apart.
     """
+    stretch = time_stretch(scene)
     if kind == "markers":
-        return sorted({Fraction(marker.frame) for marker in scene.timeline_markers})
+        return sorted({marker.frame * stretch for marker in scene.timeline_markers})
     times = _camera_times(scene, shot) if kind == "camera" else _objects_times(scene)
-    # The scene's time remapping moves keys; markers stay where they are.
-    stretch = Fraction(scene.render.frame_map_new, scene.render.frame_map_old)
     exact = {Fraction(time).limit_denominator(1000) * stretch for time in times}
     if kind == "camera":
         exact |= {Fraction(frame) for frame, _ in camera_cuts(scene).cuts}

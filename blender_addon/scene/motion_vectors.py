@@ -80,9 +80,10 @@ def _read_pieces(depsgraph: bpy.types.Depsgraph) -> dict[tuple, Piece]:
     pieces: dict[tuple, Piece] = {}
     for instance in depsgraph.object_instances:
         item = instance.object
-        if not instance.show_self or not item.visible_camera:
+        # A curve, text or metaball comes twice, the second time as the mesh that is rendered.
+        if item.type != "MESH" or not instance.show_self or not item.visible_camera:
             continue
-        name = item.data.as_pointer() if item.data is not None else 0
+        name = item.data.as_pointer()
         if name not in meshes:
             meshes[name] = _read_mesh(item)
         mesh = meshes[name]
@@ -99,12 +100,7 @@ def _read_pieces(depsgraph: bpy.types.Depsgraph) -> dict[tuple, Piece]:
 
 
 def _read_mesh(item: bpy.types.Object) -> tuple[np.ndarray, np.ndarray] | None:
-    try:
-        mesh = item.to_mesh()
-    except RuntimeError:  # lamps, cameras, empties: no surface
-        return None
-    if mesh is None:
-        return None
+    mesh = item.to_mesh()
     mesh.calc_loop_triangles()
     points = np.empty(3 * len(mesh.vertices), np.float32)
     triangles = np.empty(3 * len(mesh.loop_triangles), np.int32)

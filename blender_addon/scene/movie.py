@@ -34,7 +34,8 @@ def write_video(frames: Sequence[Path], fps: Fraction, path: Path) -> None:
     compat.allow_writing(render)
     compat.set_video_format(render)
     render.use_file_extension = False
-    render.filepath = str(path)
+    # Braces would name what Blender puts in their place.
+    render.filepath = str(path).replace("{", "{{").replace("}", "}}")
     try:
         bpy.ops.render.render(animation=True, scene=scene.name)
     except RuntimeError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import bpy
 
@@ -52,13 +54,14 @@ class CameraCuts:
 
 
 def camera_cuts(scene: bpy.types.Scene) -> CameraCuts:
-    """Read the camera markers of ``scene``; Blender skips cameras that are hidden from render."""
-    bound = [
-        (marker.frame, marker.camera)
-        for marker in scene.timeline_markers
-        if marker.camera is not None and not marker.camera.hide_render
-    ]
-    return CameraCuts(tuple(sorted(bound, key=lambda cut: cut[0])), scene.camera)
+    """Read the camera markers of ``scene``."""
+    markers = _camera_markers(scene)
+    return CameraCuts(tuple((at, marker.camera) for at, marker in markers.items()), scene.camera)
+
+
+def time_stretch(scene: bpy.types.Scene) -> Fraction:
+    """Return by what the scene's time remapping multiplies the frames of keys and markers."""
+    return Fraction(scene.render.frame_map_new, scene.render.frame_map_old)
 
 
 def scene_range(scene: bpy.types.Scene) -> tuple[int, int]:
@@ -75,34 +78,37 @@ def find_shots(scene: bpy.types.Scene) -> list[Shot]:
     scene's active camera films the whole range. Empty when the scene has no camera.
     """
     start, end = scene_range(scene)
-    cuts = camera_cuts(scene)
-    if not cuts.cuts:
+    markers = _camera_markers(scene)
+    if not markers:
         if scene.camera is None:
             return []
         return [Shot(scene.name, start, end, scene.camera.name)]
-    names = {
-        marker.frame: marker.name for marker in scene.timeline_markers if marker.camera is not None
-    }
     shots = []
-    for index, (at, camera) in enumerate(cuts.cuts):
+    cuts = list(markers)
+    for at, following, marker in zip(cuts, [*cuts[1:], end + 1], markers.values(), strict=True):
         # The first marker's camera films what comes before it, too.
-        first = start if index == 0 else max(start, at)
-        is_last = index + 1 == len(cuts.cuts)
-        last = end if is_last else min(end, cuts.cuts[index + 1][0] - 1)
+        first = start if at == cuts[0] else max(start, at)
+        last = min(end, following - 1)
         if first <= last:
-            shots.append(Shot(names[at], first, last, camera.name))
+            shots.append(Shot(marker.name, first, last, marker.camera.name))
     return shots
 
 
 def choose_scene(name: str | None) -> bpy.types.Scene:
     """Return the scene called ``name``, or the file's active one. Raises SceneError."""
     scene = bpy.context.scene if name is None else _local_scene(name)
+    own = [each for each in bpy.data.scenes if each.library is None]
+    names = ", ".join(f"'{each.name}'" for each in own)
     if scene is None:
-        names = ", ".join(f"'{scene.name}'" for scene in bpy.data.scenes)
         raise SceneError(f"There is no scene '{name}' in this file. Its scenes: {names}.")
+    if scene.library is not None:
+        raise SceneError(
+            f"The scene '{scene.name}' is linked from {scene.library.name}, and guides are made of "
+            f"a file's own scenes: name that file instead, or a scene of this one ({names})."
+        )
     if find_shots(scene):
         return scene
-    others = [other.name for other in bpy.data.scenes if other != scene and find_shots(other)]
+    others = [other.name for other in own if other != scene and find_shots(other)]
     advice = (
         f"choose a scene that has one with --scene: {', '.join(others)}."
         if others
@@ -137,6 +143,19 @@ def choose_shot(
     if frames[1] < frames[0]:
         raise SceneError(f"The range {frames[0]}:{frames[1]} ends before it starts.")
     return Shot(shot.name, frames[0], frames[1], shot.camera), note
+
+
+def _camera_markers(scene: bpy.types.Scene) -> dict[int, bpy.types.TimelineMarker]:
+    """Return the camera markers in order of time, by the first scene frame that each one films.
+
+    As Blender has it: a camera that is hidden from render is skipped, and of markers on one frame
+    the first in the list counts. Of those that remapping brings onto one frame it is the last.
+    """
+    bound: dict[int, bpy.types.TimelineMarker] = {}
+    for marker in scene.timeline_markers:
+        if marker.camera is not None and not marker.camera.hide_render:
+            bound.setdefault(marker.frame, marker)
+    return {math.ceil(at * time_stretch(scene)): bound[at] for at in sorted(bound)}
 
 
 def _local_scene(name: str) -> bpy.types.Scene | None:

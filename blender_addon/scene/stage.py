@@ -45,6 +45,9 @@ class Stage:
         render.use_file_extension = render.use_overwrite = True
         render.dither_intensity = 0.0
         compat.allow_writing(render)
+        if hasattr(scene, "cycles"):  # an add-on that may be off
+            # Left on from a render shared out over machines, it would leave our few samples out.
+            scene.cycles.use_sample_subset = False
 
     @property
     def layer(self) -> bpy.types.ViewLayer:

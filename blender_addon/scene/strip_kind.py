@@ -31,8 +31,8 @@ def replace_strip(
 ) -> bpy.types.bpy_struct:
     """Put a strip of the same take in the place of ``old``: its ``movie``, or else its ``files``.
 
-    Name, channel, cuts and settings stay, and with the name what is animated. Raises SceneError
-    where something hangs on the strip that would be lost; nothing is then changed.
+    Name, channel, cuts, settings and animation stay. Raises SceneError where something hangs on the
+    strip that would be lost; nothing is then changed.
     """
     strips = edit.sequence_editor.strips
     if old.name not in strips:
@@ -54,9 +54,23 @@ def replace_strip(
         for setting in names:
             if hasattr(source, setting) and hasattr(target, setting):
                 setattr(target, setting, getattr(source, setting))
+    _hand_over_animation(edit, old, new)
     strips.remove(old)
     new.channel, new.name = channel, name
     return new
+
+
+def _hand_over_animation(
+    edit: bpy.types.Scene, old: bpy.types.bpy_struct, new: bpy.types.bpy_struct
+) -> None:
+    """Let what animates ``old`` animate ``new``; Blender would delete it along with the strip."""
+    animation = edit.animation_data
+    if animation is None:
+        return
+    was, becomes = old.path_from_id(), new.path_from_id()
+    for curve in [*compat.fcurves_of(animation.action, animation.action_slot), *animation.drivers]:
+        if curve.data_path.startswith(was):
+            curve.data_path = becomes + curve.data_path.removeprefix(was)
 
 
 def _takes_in(effect: bpy.types.bpy_struct, strip: bpy.types.bpy_struct) -> bool:

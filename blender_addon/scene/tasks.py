@@ -37,7 +37,7 @@ from .motion_vectors import render_motion
 from .movie import write_video
 from .render_guide import render_colour
 from .shots import Shot, choose_scene, choose_shot, find_shots
-from .simulations import play_simulations
+from .simulations import leave_out_smoke, play_simulations
 from .stage import OnStep, Stage
 from .strip import write_strips
 
@@ -123,6 +123,9 @@ def make_guides(task: dict, emit: Emit) -> dict:
     between = bool(task.get("in_between")) and bool(timing.between())
     last = timing.scene_time(timing.frames - 1)
     last = max(last, Fraction(shot.end)) if between else last
+    missed = leave_out_smoke(scene)
+    if missed and task["guide"] == "render":  # in the others no volume counts
+        warnings.append(missed)
     played = play_simulations(
         scene, last, lambda done, of: _report(emit, done, of, f"playing frame {done} of {of}")
     )

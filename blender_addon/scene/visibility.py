@@ -61,7 +61,7 @@ def hide_what_does_not_count(scene: bpy.types.Scene, layer: bpy.types.ViewLayer)
     """Hide from the render whatever the rule above leaves out. Changes the scene for good."""
     indirect = set()
     for child in _layer_collections(layer.layer_collection):
-        if child.holdout or child.indirect_only:
+        if (child.holdout or child.indirect_only) and not child.exclude:
             indirect.update(child.collection.all_objects)
             child.holdout = child.indirect_only = False
     for ob in rendered_objects(scene):
@@ -72,15 +72,19 @@ def hide_what_does_not_count(scene: bpy.types.Scene, layer: bpy.types.ViewLayer)
             ob.is_shadow_catcher = False  # a surface, though Cycles writes no depth for one
 
 
-def _counts(ob: bpy.types.Object) -> bool:
-    if ob.type in _WITHOUT_SURFACE or ob.is_holdout or not ob.visible_camera:
-        return False
-    if any(
+def is_smoke(modifier: bpy.types.Modifier) -> bool:
+    """Say whether ``modifier`` makes its object a domain of smoke or fire."""
+    return (
         modifier.type == "FLUID"
         and modifier.fluid_type == "DOMAIN"
         and modifier.domain_settings.domain_type == "GAS"
-        for modifier in ob.modifiers
-    ):
+    )
+
+
+def _counts(ob: bpy.types.Object) -> bool:
+    if ob.type in _WITHOUT_SURFACE or ob.is_holdout or not ob.visible_camera:
+        return False
+    if any(is_smoke(modifier) for modifier in ob.modifiers):
         return False
     materials = [slot.material for slot in ob.material_slots if slot.material is not None]
     return not materials or not all(_volume_only(material) for material in materials)
@@ -140,8 +144,10 @@ def _merge(kept: bpy.types.LayerCollection, every: list[bpy.types.LayerCollectio
 
     def visit(target: bpy.types.LayerCollection, peers: list[bpy.types.LayerCollection]) -> None:
         shown = [peer for peer in peers if not peer.exclude]
-        flags = {name: all(getattr(peer, name) for peer in shown) for name in _LAYER_FLAGS}
-        plan.append((target, {"exclude": not shown, **flags}))
+        flags = {"exclude": not shown}
+        if shown:
+            flags |= {name: all(getattr(peer, name) for peer in shown) for name in _LAYER_FLAGS}
+        plan.append((target, flags))
         for index, child in enumerate(target.children):
             visit(child, [peer.children[index] for peer in peers])
 

@@ -189,11 +189,6 @@ class OutputFolder:
         _remove_empty_below(self.out)
 
 
-def frame_files(out: Path, take: int) -> list[Path]:
-    """Return the frames of take ``take`` (counted from 0) in the output folder ``out``."""
-    return sorted(take_folder(out, take).glob("frames/*.png"))
-
-
 def shown_files(out: Path, take: int) -> list[Path]:
     """Return what a strip shows of take ``take``: the frames at the scene's rate, where made."""
     return shown_in(take_folder(out, take))

@@ -105,7 +105,7 @@ class Child:
 def run_child(tmp_path: Path, env: dict[str, str] | None = None, **task: object) -> Child:
     """Run a task as the command line does; ``out`` defaults to ``tmp_path/guides``.
 
-    ``env`` is added to the environment.
+    ``env`` is added to the environment. The child watches a standard input that stays open.
     """
     result = tmp_path / "result.json"
     result.unlink(missing_ok=True)
@@ -117,19 +117,26 @@ def run_child(tmp_path: Path, env: dict[str, str] | None = None, **task: object)
         "keyframes": "camera",
         "lineart_width": 1.5,
         "depth_method": "cycles",
+        "watch_stdin": True,
         **MODEL,
     }
     file = tmp_path / "task.json"
     file.write_text(json.dumps({**defaults, **task}, default=str), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(CHILD), str(file)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **(env or {})},
-        timeout=120,
-        check=False,
-    )
+    ends = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, str(CHILD), str(file)],
+            stdin=ends[0],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(env or {})},
+            timeout=120,
+            check=False,
+        )
+    finally:
+        for end in ends:
+            os.close(end)
     assert result.is_file(), done.stdout
     lines = [line for line in done.stdout.splitlines() if line.startswith("@animatic ")]
     events = [json.loads(line.removeprefix("@animatic ")) for line in lines]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import subprocess
+import sys
 
 import bpy
 import numpy as np
@@ -12,12 +14,14 @@ import pytest
 from animatic.blender_addon.scene.blend_file import open_blend, read_version
 from animatic.blender_addon.shot.png import read_png
 
-from .conftest import add_box, add_camera, run_child, save
+from .conftest import CHILD, add_box, add_camera, run_child, save
 
 
 @pytest.fixture
 def two_shots(scene, tmp_path):
-    """A file of two shots at 23.976 frames per second, and a second scene without a camera."""
+    """A file of two shots at 23.976 frames per second, a scene without a camera, a linked one."""
+    scene.name = "Linked"
+    bpy.data.libraries.write(str(tmp_path / "library.blend"), {scene})
     add_box("Box", (0, 0, 0), (2, 2, 2))
     add_box("Ground", (0, 0, -2), (20, 20, 1))
     scene.name = "Main"
@@ -30,6 +34,8 @@ def two_shots(scene, tmp_path):
     for name, frame, camera in (("Wide", 1, scene.camera), ("Close-up", 13, close)):
         scene.timeline_markers.new(name, frame=frame).camera = camera
     bpy.data.scenes.new("Empty")
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, wanted):
+        wanted.scenes = ["Linked"]
     return save(tmp_path / "two.blend")
 
 
@@ -75,10 +81,11 @@ def test_lines_of_a_chosen_shot(two_shots, tmp_path):
 @pytest.mark.parametrize(
     ("task", "sentence"),
     [
-        ({"scene": "Nope"}, "no scene 'Nope' in this file. Its scenes: 'Empty', 'Main'"),
+        ({"scene": "Nope"}, "no scene 'Nope' in this file. Its scenes: 'Empty', 'Main'."),
+        ({"scene": "Linked"}, "is linked from library.blend"),
         (
             {"scene": "Empty"},
-            "'Empty' has no camera: choose a scene that has one with --scene: Main",
+            "'Empty' has no camera: choose a scene that has one with --scene: Main.",
         ),
         ({"shot": "Three"}, "Its shots: 1 'Wide' (1 to 12), 2 'Close-up' (13 to 24)"),
         ({"keyframes": "2,40"}, "Outside the shot's frames 1 to 12: 40"),
@@ -91,6 +98,15 @@ def test_what_cannot_be_done_is_said(two_shots, tmp_path, task, sentence):
     assert sentence in made.result["error"]
     assert "Traceback" not in made.output
     assert not (tmp_path / "guides").exists()
+
+
+def test_it_ends_when_its_parent_does(two_shots, tmp_path):
+    made = run_child(tmp_path, blend=two_shots)
+    assert made.code == 0, made.output
+    (tmp_path / "result.json").unlink()
+    orphan = [sys.executable, str(CHILD), str(tmp_path / "task.json")]
+    assert subprocess.run(orphan, stdin=subprocess.DEVNULL, timeout=60).returncode == 1
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_files_that_are_no_blend(tmp_path):
@@ -124,14 +140,32 @@ def test_without_opengl_depth_falls_back_to_cycles_and_remembers(two_shots, tmp_
 
 
 def test_missing_libraries_are_a_warning(scene, tmp_path):
-    library = bpy.data.collections.new("Props")
-    add_box("Prop", collection=library)
-    bpy.data.libraries.write(str(tmp_path / "props.blend"), {library})
-    with bpy.data.libraries.load(str(tmp_path / "props.blend"), link=True) as (_, wanted):
-        wanted.collections = ["Props"]
-    scene.collection.children.link(wanted.collections[0])
+    folder = tmp_path / "assets" / "parts"
+    folder.mkdir(parents=True)
+    bolts = bpy.data.collections.new("Bolts")
+    add_box("Bolt", collection=bolts)
+    bpy.data.libraries.write(str(folder / "bolts.blend"), {bolts})
+
+    def link(path, name):
+        with bpy.data.libraries.load(str(path), link=True, relative=True) as (_, wanted):
+            wanted.collections = [name]
+        return wanted.collections[0]
+
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    save(tmp_path / "assets" / "car.blend")
+    car = bpy.data.collections.new("Car")
+    bpy.context.scene.collection.children.link(car)
+    car.children.link(link(folder / "bolts.blend", "Bolts"))
+    save(tmp_path / "assets" / "car.blend")
+    bpy.ops.wm.read_factory_settings(use_empty=True)
     blend = save(tmp_path / "scene.blend")
+    placed = bpy.data.objects.new("Placed", None)
+    placed.instance_type = "COLLECTION"
+    placed.instance_collection = link(tmp_path / "assets" / "car.blend", "Car")
+    bpy.context.scene.collection.objects.link(placed)
+    save(blend)
     assert open_blend(blend) == []
-    (tmp_path / "props.blend").unlink()
+    (folder / "bolts.blend").unlink()
     (warning,) = open_blend(blend)
-    assert "props.blend" in warning
+    assert "bolts.blend" in warning
+    assert "car.blend" not in warning

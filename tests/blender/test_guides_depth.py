@@ -93,6 +93,16 @@ def test_z_is_the_analytic_distance(scene, stage, method, case):
     assert np.abs(z / expected - 1).max() < 1e-3
 
 
+@pytest.mark.parametrize("height", [10, 200])
+def test_a_tiny_clip_start_costs_no_precision(scene, stage, method, height):
+    add_box("Ground", (0, 0, -0.5), (900, 900, 1))
+    scene.camera.location.z, scene.camera.data.clip_start = height, 1e-6
+    made = stage()
+    depth_guide.prepare_depth(made, method)
+    made.go_to(Fraction(1))
+    assert middle(depth_guide.measure_z(made)) == pytest.approx(height, rel=1e-4)
+
+
 def test_the_film_is_what_blender_renders(scene, stage, tmp_path):
     frame(scene, "crop")
     scene.render.resolution_percentage = 77
@@ -183,11 +193,16 @@ def test_both_methods_keep_the_rule_of_what_counts(scene, stage, method):
 def test_view_layers_are_merged(scene, stage):
     front = bpy.data.collections.new("Front")
     scene.collection.children.link(front)
-    add_box("Back", (-1, 0, 0), (1, 1, 2))
+    spare = bpy.data.collections.new("Spare")
+    scene.collection.children.link(spare)
+    spare.children.link(front)
+    spare.objects.link(add_box("Back", (-1, 0, 0), (1, 1, 2)))
     add_box("Front", (1, 0, 1), (1, 1, 2), front)
-    scene.view_layers[0].layer_collection.children["Front"].exclude = True
+    scene.view_layers[0].layer_collection.children["Spare"].exclude = True
     second = scene.view_layers.new("Second")
-    second.layer_collection.children["Front"].exclude = False
+    left_out = second.layer_collection.children["Spare"]
+    left_out.exclude = True
+    left_out.children["Front"].exclude = False  # though it lies in one that every layer excludes
     unused = scene.view_layers.new("Unused")
     unused.use = False
     made = stage()
@@ -196,6 +211,16 @@ def test_view_layers_are_merged(scene, stage):
     z = depth_guide.measure_z(made)
     assert z[32, 23] == pytest.approx(9, rel=1e-3)
     assert z[32, 42] == pytest.approx(8, rel=1e-3)
+
+
+def test_a_sample_subset_that_was_left_on_is_off(scene, stage):
+    add_box("Ground", (0, 0, -0.5), (50, 50, 1))
+    cycles = scene.cycles
+    cycles.use_sample_subset, cycles.sample_offset, cycles.sample_subset_length = True, 64, 64
+    made = stage()
+    depth_guide.prepare_depth(made, "cycles")
+    made.go_to(Fraction(1))
+    assert middle(depth_guide.measure_z(made)) == pytest.approx(10, rel=1e-3)
 
 
 def test_a_guide_is_made_at_its_own_subframe(scene, stage):

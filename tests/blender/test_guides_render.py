@@ -7,7 +7,7 @@ from fractions import Fraction
 import bpy
 import numpy as np
 import pytest
-from animatic.blender_addon.scene import compat, render_guide
+from animatic.blender_addon.scene import render_guide
 from animatic.blender_addon.shot.png import read_png
 
 from .conftest import add_box, emission, middle
@@ -45,7 +45,7 @@ def test_it_looks_like_the_scene_s_own_render(lit, stage, tmp_path):
 
 def test_without_opengl_eevee_becomes_cycles_and_says_so(lit, stage, monkeypatch):
     monkeypatch.setattr(render_guide, "can_render_with_gl", lambda: False)
-    lit.render.engine = compat.eevee_id()
+    lit.render.engine = "BLENDER_EEVEE" if bpy.app.version >= (5, 0) else "BLENDER_EEVEE_NEXT"
     (picture,), warnings = colours(stage())
     assert middle(picture[:, :40])[0] > 150
     assert len(warnings) == 1

@@ -11,7 +11,7 @@ from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.scene.depth_guide import measure_z, prepare_depth
 from animatic.blender_addon.scene.simulations import play_simulations
 
-from .conftest import add_box, middle
+from .conftest import add_box, middle, run_child, save
 
 
 def falling(name):
@@ -57,7 +57,8 @@ def test_simulation_nodes_are_played(scene, stage):
     links.new(rise.outputs["Geometry"], last.inputs["Geometry"])
     links.new(last.outputs["Geometry"], end.inputs["Geometry"])
     box.modifiers.new("Rise", "NODES").node_group = group
-    assert "'Rise' of 'Grower'" in play_simulations(scene, Fraction(9), lambda *_: None)
+    note = play_simulations(scene, Fraction(9), lambda *_: None)
+    assert "'Rise' of 'Grower' (unless it is" in note
     made = stage()
     prepare_depth(made, "cycles")
     made.go_to(Fraction(9))
@@ -73,4 +74,43 @@ def test_a_cache_on_disk_is_refused_and_nothing_is_played_without_a_simulation(s
     cloth.point_cache.use_disk_cache = True
     with pytest.raises(AnimaticError, match="keeps its cache on disk"):
         play_simulations(scene, Fraction(9), lambda *_: None)
+    cloth.point_cache.frame_start = 10  # after the last frame: nothing is played, nor written
+    assert play_simulations(scene, Fraction(9), lambda *_: None) is None
     assert np.array_equal([path.name for path in tmp_path.iterdir()], ["flag.blend"])
+
+
+@pytest.mark.parametrize("hidden", ["modifier", "object", "collection"])
+def test_what_only_the_viewport_hides_is_played(scene, stage, hidden):
+    kit = bpy.data.collections.new("Kit")
+    scene.collection.children.link(kit)
+    shown, other = add_box("Shown", (-1, 0, 0)), add_box("Other", (1, 0, 0), collection=kit)
+    cloths = [sheet.modifiers.new("Cloth", "CLOTH") for sheet in (shown, other)]
+    if hidden == "modifier":
+        cloths[1].show_viewport = False
+    else:
+        {"object": other, "collection": kit}[hidden].hide_viewport = True
+    play_simulations(scene, Fraction(10), lambda *_: None)
+    made = stage()
+    prepare_depth(made, "cycles")
+    made.go_to(Fraction(10))
+    z = measure_z(made)
+    assert z[32, 23] > 9.7  # it fell
+    assert z[32, 40] == pytest.approx(z[32, 23], abs=1e-3)
+
+
+def test_smoke_that_is_not_baked_is_left_out_and_writes_nothing(scene, tmp_path):
+    add_box("Ground", (0, 0, -0.5), (9, 9, 1))
+    add_box("Post", (3, 0, 1), (1, 1, 2))
+    scene.render.engine = "CYCLES"
+    domain = add_box("Domain", (0, 0, 2), (2, 2, 2)).modifiers.new("Smoke", "FLUID")
+    domain.show_viewport = False  # it would begin in here, and when the file is opened
+    domain.fluid_type = "DOMAIN"
+    domain.domain_settings.domain_type = "GAS"
+    domain.domain_settings.cache_directory = "//cache"
+    blend = save(tmp_path / "smoke.blend")
+    for guide, told in (("render", 1), ("depth", 0)):
+        made = run_child(tmp_path, blend=blend, guide=guide, keyframes="1,6")
+        assert made.code == 0, made.output
+        warnings = made.result["warnings"]
+        assert sum("'Smoke' of 'Domain'" in warning for warning in warnings) == told
+        assert not (tmp_path / "cache").exists()

@@ -123,6 +123,21 @@ def test_a_mesh_that_is_made_anew_has_no_motion_and_is_named(scene, stage, tmp_p
     assert (trust[:4, 4:-4] > 0).all()  # the ground beside it
 
 
+def test_texts_are_read_once_each_with_their_own_modifiers(scene, stage, tmp_path):
+    words = bpy.data.curves.new("Words", "FONT")
+    words.body = "HH"
+    plain, bent = (bpy.data.objects.new(name, words) for name in ("Plain", "Bent"))
+    for item in (plain, bent):
+        scene.collection.objects.link(item)
+    modifier = bent.modifiers.new("Twist", "SIMPLE_DEFORM")
+    modifier.deform_method, modifier.angle, modifier.deform_axis = "TWIST", 3.0, "X"
+    pieces = MotionRenderer(stage(), tmp_path).read(Fraction(1)).pieces.values()
+    heights = {piece.name: float(np.ptp(piece.points[:, 2])) for piece in pieces}
+    assert len(pieces) == 2
+    assert heights["Plain"] == 0
+    assert heights["Bent"] > 0.3
+
+
 def test_the_task_renders_motion_where_frames_lie_between(scene, tmp_path):
     add_box("Box", (0, 0, 0), (2, 2, 2))
     add_box("Ground", (0, 0, -1.5), (90, 90, 1))

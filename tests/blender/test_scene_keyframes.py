@@ -8,7 +8,7 @@ import bpy
 import pytest
 from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.scene.find_keyframes import find_keyframes
-from animatic.blender_addon.scene.shots import choose_shot, find_shots
+from animatic.blender_addon.scene.shots import camera_cuts, choose_shot, find_shots
 
 from .conftest import add_box, add_camera
 
@@ -133,8 +133,23 @@ def test_markers_and_time_remapping(scene):
     scene.timeline_markers.new("Beat", frame=7)
     key(scene.camera, "location", 4)
     scene.render.frame_map_old, scene.render.frame_map_new = 100, 200
-    assert found(scene, "markers") == [7]
+    assert found(scene, "markers") == [14]
     assert found(scene) == [8]
+
+
+@pytest.mark.parametrize("remapping", [(100, 100), (100, 200), (90, 100), (200, 100)])
+def test_cuts_come_where_blender_switches(scene, remapping):
+    scene.frame_end = 30
+    scene.render.frame_map_old, scene.render.frame_map_new = remapping
+    markers = (("D", 12), ("B", 5), ("A", 3), ("Second on its frame", 5), ("C", 6))
+    for name, frame in markers:
+        scene.timeline_markers.new(name, frame=frame).camera = add_camera(name)
+    shots, cuts = find_shots(scene), camera_cuts(scene)
+    for frame in range(1, 31):
+        scene.frame_set(frame)
+        assert cuts.camera_at(frame) == scene.camera
+        (filming,) = [shot for shot in shots if shot.start <= frame <= shot.end]
+        assert filming.name == filming.camera == scene.camera.name
 
 
 def test_shots_begin_at_camera_markers(scene):

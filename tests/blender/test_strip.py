@@ -10,6 +10,9 @@ import bpy
 import numpy as np
 import pytest
 from animatic.blender_addon.scene import compat
+from animatic.blender_addon.scene.movie import write_video
+from animatic.blender_addon.scene.strip import place_takes
+from animatic.blender_addon.scene.strip_kind import replace_strip
 from animatic.blender_addon.shot.png import read_png, write_png
 from animatic.blender_addon.shot.timing import plan_clip, scene_rate
 
@@ -215,6 +218,37 @@ def test_a_second_run_on_its_own_result_stacks_its_takes_above(scene, tmp_path):
     assert [strip["channel"] for strip in second["strips"]] == [4, 5]
     strips = bpy.data.scenes["Scene Edit"].sequence_editor.strips
     assert [strip.channel for strip in strips if not strip.mute] == [4], "the newest alone is seen"
+
+
+@pytest.mark.parametrize("span", [(60, 80), (10, 20), (-30, -20)])
+def test_a_scene_strip_lies_on_its_span_whatever_the_scene_s_range(scene, span):
+    scene.frame_start, scene.frame_end = 5, 50
+    edit = bpy.data.scenes.new("Edit")
+    strip = compat.new_scene_strip(edit, "Render", scene, 1, span)
+    assert compat.strip_range(strip) == (span[0], span[1] + 1)
+    assert compat.content_start(strip) == 5
+
+
+def test_what_animates_a_strip_animates_the_one_in_its_place(scene, tmp_path):
+    timing = plan_clip(1, 4, Fraction(24), 4, Fraction(24))
+    files = [Path(file) for file in make_takes(tmp_path, 4, 1)[0]]
+    movie = tmp_path / "{braces}.mp4"
+    write_video(files, Fraction(24), movie)
+    edit, (strip,) = place_takes(scene, shot_of(scene, timing), [files])
+    strip.name = name = 'A "quoted" \\ name'
+    for frame, alpha in ((1, 0.2), (4, 0.8)):
+        strip.blend_alpha = alpha
+        strip.keyframe_insert("blend_alpha", frame=frame)
+    strip.transform.driver_add("offset_x").driver.expression = "2 * frame"
+    bpy.context.window.scene = edit
+    for kind, source in (("MOVIE", movie), ("IMAGE", None)):
+        strip = replace_strip(edit, strip, files, shot_of(scene, timing), source)
+        assert (strip.type, strip.name) == (kind, name)
+        edit.frame_set(1)
+        graph = bpy.context.evaluated_depsgraph_get()
+        shown = edit.evaluated_get(graph).sequence_editor.strips[name]
+        assert shown.blend_alpha == pytest.approx(0.2)
+        assert shown.transform.offset_x == 2
 
 
 def test_missing_frames_are_said(scene, tmp_path):
