@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import ControlNetModel, SparseControlNetModel
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .errors import EngineError
 from .parts import Parts
-from .pictures import read_named
+from .pictures import UNREADABLE, read_named
 from .structure import blur_structure
 from .upscale import enlarge_guide
 from .vae import encode
@@ -175,13 +175,7 @@ def read_guide(
                     f"{width}x{height}. Render the guides at the clip's size."
                 )
             pixels = np.asarray(picture.convert("L") if guide == "lineart" else picture)
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:
+    except UNREADABLE as error:
         raise EngineError(
             f"{path} cannot be read ({error}); a {guide} guide is {_EXPECTED[guide]}. "
             "Render the guides again."

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from .errors import EngineError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 LONGEST_SIDE = 8192
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no pictures, or damaged, or claim to be huge."""
 _DEEP = ("I;16", "I;16B")
 _MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", *_DEEP)
 _EXPECTED = f"PNG, JPEG, WebP, TIFF or BMP of up to {LONGEST_SIDE} pixels a side"
@@ -55,13 +57,7 @@ def read_picture(sha256: str, pictures: Mapping[str, Path], what: str) -> Image.
             if upright.mode in _DEEP:
                 upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
             return upright.convert("RGB")
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:
+    except UNREADABLE as error:
         raise EngineError(
             f"The {what} cannot be read ({error}); expected {_EXPECTED}. Save it anew."
         ) from error

@@ -69,13 +69,13 @@ def test_nothing_has_its_final_name_before_publish(tmp_path):
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
-    full = OSError(errno.ENOSPC, "No space left on device")
-    with (
-        pytest.raises(ShotError, match="shot cannot be written: No space left"),
-        OutputFolder.prepare(tmp_path / "shot") as folder,
-    ):
-        fill(folder)
-        raise full
+    def until_full():
+        with OutputFolder.prepare(tmp_path / "shot") as folder:
+            fill(folder)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ShotError, match="shot cannot be written: No space left"):
+        until_full()
     assert tree(tmp_path) == {}
 
 
