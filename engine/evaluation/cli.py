@@ -37,6 +37,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--clips", type=int, help="clips with guides of the ray caster (24; quick: 6)")
     add("--blender-clips", type=int, help="clips with guides of Blender (24; quick: 4)")
     add("--guides", nargs="+", choices=GUIDE_WORDS, default=list(GUIDE_WORDS), help="only theirs")
+    add("--keyframes", nargs="+", type=int, default=[], help="only with so many, e.g. 2 16")
     add("--steps", type=int, help="of guided sampling (the checkpoint's; quick: 8)")
     add("--seed", type=int, default=1)
     add("--json", type=Path, metavar="FILE", help="write the figures there")
@@ -91,12 +92,15 @@ def _run(options: argparse.Namespace) -> None:
         steps,
         options.seed,
         options.guides,
+        options.keyframes,
         options.out,
         progress,
     )
     cut = " --quick" if options.quick else ""
     if len(options.guides) < len(GUIDE_WORDS):
         cut += f" --guides {' '.join(options.guides)}"
+    if options.keyframes:
+        cut += f" --keyframes {' '.join(map(str, options.keyframes))}"
     report = {
         "command": f"animatic evaluate --model {info.name}{cut} --quality {options.quality} "
         f"--clips {options.clips} --blender-clips {counts.get('Blender', 0)}",

@@ -57,8 +57,10 @@ def trials(
     frames: int,
     quick: bool,
     quality: str = STANDARD,
+    counts: Collection[int] = (),
 ) -> list[Trial]:
-    """All rows, in order. ``quick`` is no guide, two and all keyframes of depth.
+    """All rows, in order, or those with ``counts`` of keyframes and the one without a guide.
+    ``quick`` is no guide, two and all keyframes of depth.
 
     ``per_frame`` says that there is a per-frame depth encoder to compare with. ``few_steps`` are
     the quality levels at which weights for few steps are used; where there are none, all ways to
@@ -73,10 +75,10 @@ def trials(
         held = [row("depth", pair), *by_frame, row("depth", whole)]
         return [row(None, ()), *(held if "depth" in guides else [])]
     others = [DRAFT] if level == STANDARD and DRAFT in few_steps else []
-    counts = [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
+    every = [k for k in (1, 2, 4, 8, 16) if k < frames] + [frames]
     rows = [row(None, ())]
     for guide in [g for g in ("depth", "lineart") if g in guides]:
-        for count in counts:
+        for count in every:
             rows.append(row(guide, spread(count, frames)))
             if per_frame and guide == "depth" and count < frames:
                 rows.append(row(guide, spread(count, frames), per_frame=True))
@@ -87,7 +89,7 @@ def trials(
         rows.append(row("render", (0, frames - 1), label="interpolation (first and last)"))
         rows.append(row("render", tuple(range(min(4, frames))), label="prediction (first 4)"))
         rows.append(row("render", spread(frames, frames)))
-    return rows
+    return [r for r in rows if not counts or r.guide is None or len(r.keyframes) in counts]
 
 
 def evaluate(
@@ -98,6 +100,7 @@ def evaluate(
     steps: int,
     seed: int,
     guides: Collection[str],
+    counts: Collection[int],
     out: Path,
     progress: Callable[[str, int, int], None],
 ) -> tuple[list[dict[str, Any]], str]:
@@ -105,7 +108,7 @@ def evaluate(
 
     ``steps`` are those of guided sampling (`Subject.sampling`). The first two rows are the floor:
     true pictures, and the same through the autoencoder; then come one without guide and those of
-    ``guides``. ``progress(what, done, of)`` counts clips.
+    ``guides`` (see `trials` for ``counts``). ``progress(what, done, of)`` counts clips.
     Raises FileNotFoundError where the checkpoint brings no estimator, EngineError where it cannot
     make the clips.
     """
@@ -121,7 +124,7 @@ def evaluate(
     frames = len(clips[0].pictures)
     few_steps = subject.info.few_steps.get("steps", {})
     asked = [guide for guide in subject.info.guides if guide in guides]
-    planned = trials(asked, per_frame, few_steps, frames, quick, quality)
+    planned = trials(asked, per_frame, few_steps, frames, quick, quality, counts)
     baseline = Subject(checkpoint, per_frame=True) if per_frame else subject
     grids: dict[str, list[Tensor]] = {clip.name + clip.source: [] for clip in clips}
     rows: list[dict[str, Any]] = []

@@ -56,7 +56,10 @@ def warp_error(made: Tensor, clip: KnownClip) -> float:
     x = (columns + clip.flow[:, 0] + 0.5) / width * 2 - 1
     y = (rows + clip.flow[:, 1] + 0.5) / height * 2 - 1
     places = torch.stack([x, y], dim=-1)
-    warped = F.grid_sample(made[1:], places, mode="bilinear", align_corners=False)
+    # The outermost half of a pixel is seen, too: what lies past it is not black.
+    warped = F.grid_sample(
+        made[1:], places, mode="bilinear", padding_mode="border", align_corners=False
+    )
     change = (warped - made[:-1]).abs().mean(dim=1)
     return change[clip.visible].mean().item() if clip.visible.any() else 0.0
 
@@ -66,10 +69,9 @@ def psnr(made: Tensor, true: Tensor) -> float:
     return (-10 * (made - true).square().mean().clamp(min=1e-10).log10()).item()
 
 
-def liveliness(made: Tensor, true: Tensor) -> float:
-    """Change from frame to frame over that of the true clip: 1 where it moves as much."""
-    change = made.diff(dim=0).abs().mean()
-    return (change / true.diff(dim=0).abs().mean().clamp(min=1e-4)).item()
+def change(pictures: Tensor) -> float:
+    """Mean absolute change from frame to frame, of 0 to 1."""
+    return pictures.diff(dim=0).abs().mean().item()
 
 
 @torch.no_grad()
@@ -88,7 +90,8 @@ def clip_figures(
         "boundary_f1": f1.mean().item(),
         **colours_right(made, clip),
         "warp": warp_error(made, clip),
-        "liveliness": liveliness(made, clip.pictures),
+        "change_made": change(made),
+        "change_true": change(clip.pictures),
     }
     if keyed.any():
         figures["structure_keyed"] = errors[keyed].mean().item()
@@ -101,9 +104,17 @@ def clip_figures(
 
 
 def mean_figures(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Means over clips; colours are counted over all objects of all clips."""
-    names = [name for name in rows[0] if not name.endswith(("_right", "_seen"))]
+    """Means over clips; colours are counted over all objects of all clips.
+
+    Liveliness is the change from frame to frame over that of the true clips: 1 where it moves as
+    much. It is taken over all clips, for one that stands still has no ratio.
+    """
+    sums = ("_right", "_seen", "_made", "_true")
+    names = [name for name in rows[0] if not name.endswith(sums)]
     means = {name: sum(row[name] for row in rows) / len(rows) for name in names}
+    made, true = (sum(row[f"change_{what}"] for row in rows) for what in ("made", "true"))
+    if true:
+        means["liveliness"] = made / true
     for what, figure in (("colours", "colour_accuracy"), ("unseen", "colour_accuracy_unseen")):
         if seen := sum(row[f"{what}_seen"] for row in rows):
             means[figure] = sum(row[f"{what}_right"] for row in rows) / seen

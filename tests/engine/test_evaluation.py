@@ -22,7 +22,12 @@ from animatic.engine.evaluation.estimator import (  # noqa: E402
     thin,
 )
 from animatic.engine.evaluation.evaluate import spread, trials  # noqa: E402
-from animatic.engine.evaluation.figures import colours_right, liveliness, warp_error  # noqa: E402
+from animatic.engine.evaluation.figures import (  # noqa: E402
+    clip_figures,
+    colours_right,
+    mean_figures,
+    warp_error,
+)
 from animatic.engine.evaluation.subjects import PerFrame  # noqa: E402
 from animatic.engine.evaluation.truth import (  # noqa: E402
     COLOUR_STRIDE,
@@ -178,9 +183,20 @@ def test_warp_error_sees_flicker_and_not_motion(clip):
     flicker = torch.rand(16, 1, 1, 1, generator=torch.Generator().manual_seed(0))
     flickering = (clip.pictures + 0.2 * (flicker - 0.5)).clamp(0, 1)
     assert warp_error(flickering, clip) > 2 * true
-    still = clip.pictures[:1].expand_as(clip.pictures)
-    assert liveliness(still, clip.pictures) == 0
-    assert liveliness(clip.pictures, clip.pictures) == pytest.approx(1)
+    # what moves out over the edge of the picture is no change
+    assert warp_error(torch.ones_like(clip.pictures), clip) < 1e-6
+
+
+def test_liveliness_is_of_all_clips_together(clip):
+    eye = load_estimator(MINI / "evaluation" / FOLDER)
+    still = replace(clip, pictures=clip.pictures[:1].expand_as(clip.pictures))
+    noise = torch.randn(clip.pictures.shape, generator=torch.Generator().manual_seed(0))
+    boiling = (still.pictures + 0.001 * noise).clamp(0, 1)
+    rows = [clip_figures(eye, clip.pictures, clip, []), clip_figures(eye, boiling, still, [])]
+    assert mean_figures(rows[:1])["liveliness"] == 1
+    # one that stands still has no ratio of its own, which would be without bound
+    assert 1 < mean_figures(rows)["liveliness"] < 2
+    assert "liveliness" not in mean_figures(rows[1:])
 
 
 def test_the_per_frame_encoder_leaves_other_frames_alone():
