@@ -36,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help="measure how well a model obeys",
-        epilog="Further: --quality standard|draft, --clips N, --blender-clips N, --guides GUIDE ..., "
-        "--keyframes N ..., --steps N, --seed N, --json FILE, --out DIR",
+        epilog="Further: --quality standard|draft, --clips N, --blender-clips N, --steps N, "
+        "--guides GUIDE ..., --keyframes N ..., --seed N, --json FILE, --out DIR",
     )
     _add_evaluate(evaluate)
     bench_help = "seconds per guide, or (bench engine) per take"

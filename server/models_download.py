@@ -20,12 +20,15 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import HfFileMetadata, http_get
+from huggingface_hub.utils import build_hf_headers
 
+from .folder_lock import FolderBusy, FolderLock
 from .models import CARD, Model, ModelError, ModelFile
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -64,24 +67,40 @@ class Download:
         Raises ModelError with a sentence. Partial files stay for the next run; nothing appears in
         the model's folder before all of its files are there and have the right hashes.
         """
-        if (self._folder / self._model.last_file).is_file():
+        whole = self._folder / self._model.last_file
+        if whole.is_file():
             return self._folder
         try:
-            self._parts.mkdir(parents=True, exist_ok=True)
-            self._check_disk()
-            for file in self._model.files:
-                if not (self._parts / file.to).is_file():
-                    self._download(file)
-                self._before += (self._parts / file.to).stat().st_size
-            self._publish()
+            self._parts.parent.mkdir(parents=True, exist_ok=True)
+            # For all models: they share the disk, and some are published into another's folder.
+            lock = FolderLock(self._parts.parent)
+            try:
+                if not whole.is_file():  # or another process has finished it just now
+                    self._fetch()
+            finally:
+                lock.release()
+        except FolderBusy as error:
+            raise ModelError(
+                "Another Blender, or the command line, is downloading a model to "
+                f"{self._parts.parents[1]}: wait until it has finished, then download again."
+            ) from error
+        except HfHubHTTPError as error:
+            raise ModelError(_hub_sentence(error, self._model.name)) from error
         except OSError as error:
-            if isinstance(error, HfHubHTTPError):
-                raise ModelError(_hub_sentence(error, self._model.name)) from error
             raise ModelError(
                 f"{self._model.name} cannot be written to {self._folder.parent}: "
                 f"{error.strerror or error}. Free some space, or choose another models folder."
             ) from error
         return self._folder
+
+    def _fetch(self) -> None:
+        self._parts.mkdir(exist_ok=True)
+        self._check_disk()
+        for file in self._model.files:
+            if not self._is_here(file):
+                self._download(file)
+            self._before += (self._parts / file.to).stat().st_size
+        self._publish()
 
     def _check_disk(self) -> None:
         have = sum(path.stat().st_size for path in self._parts.rglob("*") if path.is_file())
@@ -93,6 +112,24 @@ class Download:
                 f"{self._folder.parent} has {free / 1e9:.1f} GB free: free some space, or choose "
                 "a models folder on another disk."
             )
+
+    def _is_here(self, file: ModelFile) -> bool:
+        """Whether an earlier run has left the file, and it is still the right one.
+
+        The catalogue may name another content now, or a power cut may have emptied the file.
+        """
+        path = self._parts / file.to
+        if not path.is_file():
+            return False
+        return self._check(file, path, file.sha256 or _expected_hash(file, self._ask(file)))
+
+    def _check(self, file: ModelFile, path: Path, expected: str) -> bool:
+        """Whether the content has this hash; if not, it is thrown away."""
+        self._tell("check", file, path.stat().st_size)
+        right = content_hash(path, expected) == expected
+        if not right:
+            path.unlink()
+        return right
 
     def _download(self, file: ModelFile) -> None:
         tries = _TRIES
@@ -106,7 +143,10 @@ class Download:
             try:
                 self._receive(file, remote, part)
                 break
-            except (httpx2.TransportError, HfHubHTTPError) as error:
+            except (httpx2.TransportError, OSError) as error:
+                # The disk's errors have a number; the hub's answers and a wrong size have none.
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
                 tries = _TRIES if part.stat().st_size > had else tries - 1
                 if not tries:
                     raise ModelError(
@@ -114,9 +154,7 @@ class Download:
                         "kept: download again to go on from there."
                     ) from error
                 time.sleep(_WAIT_SECONDS)
-        self._tell("check", file, part.stat().st_size)
-        if content_hash(part, expected) != expected:
-            part.unlink()
+        if not self._check(file, part, expected):
             raise ModelError(
                 f"{file.file} arrived damaged, or is another file than it should be: its checksum "
                 "is wrong, and it was thrown away. Download again; if that fails too, do not use "
@@ -132,6 +170,11 @@ class Download:
             remote = get_hf_file_metadata(address, retry_on_errors=self._heard)
             self._heard = True
             return remote
+        except OfflineModeIsEnabled as error:
+            raise ModelError(
+                "Downloads are switched off in the environment, by HF_HUB_OFFLINE or "
+                "TRANSFORMERS_OFFLINE: unset it, then download again."
+            ) from error
         except httpx2.TransportError as error:
             raise ModelError(
                 f"The model hub {constants.ENDPOINT} does not answer ({_words(error)}): check the "
@@ -149,9 +192,12 @@ class Download:
                 remote.location,
                 counted,  # type: ignore[arg-type]
                 resume_size=size,
+                headers=build_hf_headers() if _on_hub(remote.location) else None,
                 expected_size=remote.size,
                 displayed_filename=file.file,
             )
+            output.flush()
+            os.fsync(output.fileno())  # or a power cut may leave the name with nothing in it
 
     def _tell(self, phase: str, file: ModelFile, done: int) -> None:
         now = time.monotonic()
@@ -163,9 +209,13 @@ class Download:
         self._on_event({"phase": phase, "done": min(total, of), "of": of, "text": file.file})
 
     def _publish(self) -> None:
+        for left in self._parts.glob("*.incomplete"):
+            left.unlink()  # of a content that the catalogue does not name any more
         if self._model.card is not None:
-            card = json.dumps(self._model.card, indent=2)
-            (self._parts / CARD).write_text(card, encoding="utf-8")
+            with (self._parts / CARD).open("w", encoding="utf-8") as card:
+                json.dump(self._model.card, card, indent=2)
+                card.flush()
+                os.fsync(card.fileno())
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         if self._folder.is_dir():
             self._take_in()
@@ -240,6 +290,12 @@ def _expected_hash(file: ModelFile, remote: HfFileMetadata) -> str:
     return told
 
 
+def _on_hub(address: str) -> bool:
+    """Whether it is the hub's own, which may see the token; a redirect's other host may not."""
+    there, hub = httpx2.URL(address), httpx2.URL(constants.ENDPOINT)
+    return (there.scheme, there.host, there.port) == (hub.scheme, hub.host, hub.port)
+
+
 def _hub_sentence(error: HfHubHTTPError, model: str) -> str:
     if isinstance(error, GatedRepoError):
         return (
@@ -250,6 +306,11 @@ def _hub_sentence(error: HfHubHTTPError, model: str) -> str:
         error, RepositoryNotFoundError | RevisionNotFoundError | RemoteEntryNotFoundError
     ):
         return f"The hub does not have {model} any more, or not in this version: update Animatic."
+    if error.response.status_code == 401:
+        return (
+            "The model hub does not accept the access token of this machine: correct or unset "
+            "HF_TOKEN, or log in anew with `hf auth login`, then download again."
+        )
     status = http.client.responses.get(error.response.status_code, "")
     return (
         f"The model hub answered {error.response.status_code} {status}: try again later; what is "
@@ -258,4 +319,4 @@ def _hub_sentence(error: HfHubHTTPError, model: str) -> str:
 
 
 def _words(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

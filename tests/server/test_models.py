@@ -29,7 +29,9 @@ class Hub:
     """What the hub serves and how it misbehaves; ``ranges`` are the starts that were asked for.
 
     ``cut_after``: bytes after which the connection is cut, once for each entry of the list.
-    ``slow``: seconds between blocks.
+    ``slow``: seconds between blocks. ``lengths``: whether a download says how long it is; without,
+    a cut looks like its end. ``token``: what it asks for, if anything; files with weights are then
+    on another host, and ``strangers`` are the authorizations that were shown to that one.
     """
 
     def __init__(self) -> None:
@@ -38,7 +40,10 @@ class Hub:
         self.cut_after: list[int] = []
         self.ranges: list[int] = []
         self.slow = 0.0
-        self.address = ""
+        self.lengths = True
+        self.token = ""
+        self.strangers: list[str | None] = []
+        self.port, self.address = 0, ""
 
     def etag(self, name: str) -> str:
         """As the hub has it: SHA-256 for large files, git's hash for small ones."""
@@ -77,9 +82,29 @@ def hub() -> Iterator[Hub]:
                 self.end_headers()
                 return
             data = hub.files[name]
+            shown = self.headers["Authorization"]
+            if self.headers["Host"].startswith("localhost"):
+                hub.strangers.append(shown)
+            elif hub.token and shown != f"Bearer {hub.token}":
+                self.send_response(401)
+                self.send_header("X-Error-Message", "Invalid credentials in Authorization header")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            elif hub.token and name.endswith(".safetensors"):
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{hub.port}{self.path}")
+                self.send_header("X-Linked-ETag", f'"{hub.etag(name)}"')
+                self.send_header("X-Linked-Size", str(len(data)))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0])
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(data) - start))
+            if hub.lengths or not body:
+                self.send_header("Content-Length", str(len(data) - start))
+            else:
+                self.send_header("Connection", "close")
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.send_header("ETag", f'"{hub.etag(name)}"')
@@ -105,7 +130,8 @@ def hub() -> Iterator[Hub]:
 
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    hub.address = f"http://127.0.0.1:{server.server_port}"
+    hub.port = server.server_port
+    hub.address = f"http://127.0.0.1:{hub.port}"
     yield hub
     server.shutdown()
     server.server_close()
@@ -123,7 +149,7 @@ def write_catalogue(folder: Path, sha256: str | None = None, size: int = len(BIG
     return path
 
 
-def start(hub: Hub, catalogue: Path, models: Path) -> subprocess.Popen[str]:
+def start(hub: Hub, catalogue: Path, models: Path, **more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "animatic.server", "download", "some"]
     command += ["--catalogue", str(catalogue), "--models", str(models), "--watch-stdin"]
     return subprocess.Popen(
@@ -131,7 +157,7 @@ def start(hub: Hub, catalogue: Path, models: Path) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(models / "home")},
+        env={**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(models / "home"), **more},
     )
 
 
@@ -142,8 +168,9 @@ def finish(process: subprocess.Popen[str]) -> list[dict]:
     return [json.loads(line) for line in told]
 
 
-def test_resumes_after_cuts_and_checks_the_whole(hub: Hub, tmp_path: Path) -> None:
-    hub.cut_after = [1_200_000, 1_500_000]
+@pytest.mark.parametrize("lengths", [True, False])
+def test_resumes_after_cuts_and_checks_the_whole(hub: Hub, tmp_path: Path, lengths: bool) -> None:
+    hub.cut_after, hub.lengths = [1_200_000, 1_500_000], lengths
     catalogue = write_catalogue(tmp_path, hashlib.sha256(BIG).hexdigest())
     events = finish(start(hub, catalogue, tmp_path / "models"))
     folder = tmp_path / "models" / "some"
@@ -152,8 +179,8 @@ def test_resumes_after_cuts_and_checks_the_whole(hub: Hub, tmp_path: Path) -> No
     assert (folder / "tokenizer" / "vocab.json").read_bytes() == SMALL
     assert json.loads((folder / "animatic.json").read_text())["name"] == "some"
     assert len(list(folder.rglob("*"))) == 4  # three files, one folder, no rest
-    # each connection went on where the last one was cut, in whole blocks
-    assert hub.ranges == [0, 1 << 20, 2 << 20]
+    # each connection went on where the last one was cut; in whole blocks where that was noticed
+    assert hub.ranges == ([0, 1 << 20, 2 << 20] if lengths else [0, 1_200_000, 2_700_000])
     done = [event["done"] for event in events if event.get("phase") == "download"]
     assert done == sorted(done)
     asked = len(hub.ranges)
@@ -196,6 +223,44 @@ def test_goes_on_in_the_next_run(hub: Hub, tmp_path: Path, end: str) -> None:
     assert (models / "some" / "weights.safetensors").read_bytes() == BIG
 
 
+def test_only_one_download_at_a_time(hub: Hub, tmp_path: Path) -> None:
+    hub.slow = 1.0
+    catalogue, models = write_catalogue(tmp_path), tmp_path / "models"
+    first = start(hub, catalogue, models)
+    while not hub.ranges:
+        assert first.poll() is None
+        time.sleep(0.02)
+    told = finish(start(hub, catalogue, models))[-1]
+    assert "wait until it has finished" in told["error"]
+    hub.slow = 0.0
+    assert "folder" in finish(first)[-1]
+    assert hub.ranges == [0]
+    assert (models / "some" / "weights.safetensors").read_bytes() == BIG
+
+
+def test_what_an_earlier_run_left_is_checked_again(hub: Hub, tmp_path: Path) -> None:
+    parts = tmp_path / "models" / ".part" / "some"
+    (parts / "tokenizer").mkdir(parents=True)
+    (parts / "tokenizer" / "vocab.json").touch()  # emptied by a power cut
+    (parts / "weights.safetensors").write_bytes(BIG)
+    (parts / f"{'0' * 64}.incomplete").write_bytes(b"of an older catalogue")
+    assert "folder" in finish(start(hub, write_catalogue(tmp_path), tmp_path / "models"))[-1]
+    folder = tmp_path / "models" / "some"
+    assert (folder / "tokenizer" / "vocab.json").read_bytes() == SMALL
+    assert (folder / "weights.safetensors").read_bytes() == BIG
+    assert hub.ranges == []  # what was right has been kept
+    assert len(list(folder.rglob("*"))) == 4
+
+
+def test_the_token_is_for_the_hub_alone(hub: Hub, tmp_path: Path) -> None:
+    hub.token = "right"
+    catalogue, models = write_catalogue(tmp_path), tmp_path / "models"
+    refused = finish(start(hub, catalogue, models, HF_TOKEN="wrong"))[-1]
+    assert "correct or unset HF_TOKEN" in refused["error"]
+    assert "folder" in finish(start(hub, catalogue, models, HF_TOKEN="right"))[-1]
+    assert hub.strangers == [None]
+
+
 @pytest.mark.parametrize("fault", ["content", "catalogue", "unnamed", "gone", "disk"])
 def test_refuses_and_leaves_nothing(hub: Hub, tmp_path: Path, fault: str) -> None:
     catalogue = write_catalogue(tmp_path)
@@ -226,6 +291,8 @@ def test_a_hub_that_is_away_is_told_in_a_sentence(hub: Hub, tmp_path: Path) -> N
     told = finish(start(hub, write_catalogue(tmp_path), tmp_path / "models"))[-1]
     assert "does not answer" in told["error"]
     assert "check the network connection" in told["error"]
+    offline = start(hub, write_catalogue(tmp_path), tmp_path / "models", HF_HUB_OFFLINE="1")
+    assert "by HF_HUB_OFFLINE" in finish(offline)[-1]["error"]
 
 
 def test_the_catalogue_of_the_repository() -> None:
