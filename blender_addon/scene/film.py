@@ -101,7 +101,8 @@ class GuideCamera:
                 f"The camera '{source.name}' is {kind}: guides are flat pictures, "
                 "so make it perspective or orthographic."
             )
-        self._follow.target = source
+        if self._follow.target != source:  # each time it is set the scene's relations are rebuilt
+            self._follow.target = source
 
     def match(self, lens: bpy.types.Camera) -> None:
         """Copy what ``lens`` (the artist's evaluated camera data) sees now.
@@ -133,7 +134,9 @@ class GuideCamera:
     def _match_focus(self, lens: bpy.types.Camera) -> None:
         theirs, ours = lens.dof, self.object.data.dof
         ours.use_dof = theirs.use_dof
-        ours.focus_object = theirs.focus_object.original if theirs.focus_object else None
+        focus = theirs.focus_object.original if theirs.focus_object else None
+        if ours.focus_object != focus:
+            ours.focus_object = focus
         ours.focus_subtarget = theirs.focus_subtarget
         ours.focus_distance = theirs.focus_distance
         # The aperture's size is what blurs: keep it, though our lens has another length.

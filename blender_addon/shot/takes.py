@@ -51,7 +51,11 @@ def find_takes(runs: Iterable[Path]) -> list[TakeOnDisk]:
         for index, (file, take) in enumerate(takes, start=1):
             label = number if len(takes) == 1 else f"{number}.{index}"
             names = (str(shot.get("scene", "")), str(shot.get("name", "")))
-            found.append(TakeOnDisk(file.parent, label, int(take["seed"]), *names, request))
+            try:
+                seed = int(take["seed"])
+            except (KeyError, TypeError, ValueError):
+                continue
+            found.append(TakeOnDisk(file.parent, label, seed, *names, request))
     return found
 
 

@@ -150,7 +150,7 @@ def snap_keyframes(asked: Sequence[Fraction], timing: ClipTiming) -> list[Snappe
             f"Outside the shot's frames {timing.start} to {timing.end}: {names}. Ask for keyframes "
             "inside, or change the range with --range."
         )
-    nearest = [_nearest(frame, timing) for frame in asked]
+    nearest = [nearest_clip_frame(frame, timing) for frame in asked]
     times = [timing.scene_time(k) for k in nearest]
     winners: dict[int, int] = {}
     for index in sorted(range(len(asked)), key=lambda i: (abs(times[i] - asked[i]), asked[i])):
@@ -169,7 +169,8 @@ def snap_keyframes(asked: Sequence[Fraction], timing: ClipTiming) -> list[Snappe
     return snapped
 
 
-def _nearest(frame: Fraction, timing: ClipTiming) -> int:
+def nearest_clip_frame(frame: Fraction, timing: ClipTiming) -> int:
+    """Return the clip frame, from 0, that is nearest to a scene frame of the shot."""
     at = (frame - timing.start) * timing.clip_fps / timing.scene_fps
     return min(timing.frames - 1, math.ceil(at - Fraction(1, 2)))
 

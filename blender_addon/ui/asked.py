@@ -158,19 +158,23 @@ def generate_settings(
         raise AnimaticError("The prompt is empty: say what the picture shows.")
     folders: list[Path] = []
     settings = []
+    scripts = _runs_scripts()
     for target in targets:
         folders.append(output_folder(context, folders))
-        settings.append(_settings(context.scene, target, copy, folders[-1]))
+        settings.append(_settings(context.scene, target, copy, folders[-1], scripts))
     return settings
 
 
 def guides_settings(context: bpy.types.Context, target: Target, copy: Path) -> GenerateSettings:
     """The settings of a run that only makes guides, in a folder that ends with this Blender."""
     out = Path(tempfile.mkdtemp(prefix="guides-", dir=bpy.app.tempdir)) / "shot"
-    return replace(_settings(context.scene, target, copy, out), guides_only=True)
+    asked = _settings(context.scene, target, copy, out, _runs_scripts())
+    return replace(asked, guides_only=True)
 
 
-def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> GenerateSettings:
+def _settings(
+    scene: bpy.types.Scene, target: Target, copy: Path, out: Path, scripts: bool
+) -> GenerateSettings:
     asked = scene.animatic
     prompt, negative_prompt = with_look(asked.look, asked.prompt, asked.negative_prompt)
     shot = target.shot
@@ -205,7 +209,7 @@ def _settings(scene: bpy.types.Scene, target: Target, copy: Path, out: Path) -> 
         scene=scene.name,
         shot=shot.name if names.count(shot.name) == 1 else str(target.number),
         # Drivers in Python do in the guides what they do in this window, and no more.
-        enable_autoexec=_runs_scripts(),
+        enable_autoexec=scripts,
         write_blend=False,  # the strip goes into the file that is open
     )
 

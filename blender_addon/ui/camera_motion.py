@@ -43,7 +43,7 @@ def camera_move(scene: bpy.types.Scene, start: int, end: int) -> str | None:
     view = 1.0
     with _frame_kept(scene):
         for frame in (start, end):
-            scene.frame_set(frame)
+            _go_to(scene, frame)
             camera = cuts.camera_at(start)
             assert camera is not None, "a shot has a camera"
             seen = camera.evaluated_get(bpy.context.evaluated_depsgraph_get())
@@ -84,7 +84,7 @@ def motion_path(scene: bpy.types.Scene, times: list[Fraction]) -> NDArray[np.flo
     rows, places = [], []
     with _frame_kept(scene):
         for time in times:
-            scene.frame_set(math.floor(time), subframe=float(time % 1))
+            _go_to(scene, float(time))
             camera = cuts.camera_at(math.floor(time))
             assert camera is not None, "a shot has a camera"
             graph = bpy.context.evaluated_depsgraph_get()
@@ -111,11 +111,17 @@ def _lens(camera: bpy.types.Object) -> float:
     return math.log(data.ortho_scale if data.type == "ORTHO" else data.lens)
 
 
+def _go_to(scene: bpy.types.Scene, time: float) -> None:
+    scene.frame_float = time
+    # Of this view layer alone: frame_set would evaluate, and keep, every one of the file.
+    bpy.context.view_layer.update()
+
+
 @contextmanager
 def _frame_kept(scene: bpy.types.Scene) -> Iterator[None]:
-    frame, subframe, camera = scene.frame_current, scene.frame_subframe, scene.camera
+    time, camera = scene.frame_float, scene.camera
     try:
         yield
     finally:
-        scene.frame_set(frame, subframe=subframe)
+        _go_to(scene, time)
         scene.camera = camera

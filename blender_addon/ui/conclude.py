@@ -12,6 +12,7 @@ from ..scene.strip import place_takes
 from ..shot.takes import TakeOnDisk
 from . import guides_report, previews, take_index
 from .job import Job, Status
+from .redraw import in_a_tool
 from .runs import Run
 from .take_strips import apply_over, name_strips, turn_into
 
@@ -80,6 +81,7 @@ def _place(scene: bpy.types.Scene, outcome: Outcome, shown: Status) -> None:
         edit, strips = place_takes(scene, shot, outcome.frames(), as_movies)
     except AnimaticError as error:
         shown.notes.append(f"No strip was added: {error}")
+        take_index.read_disk()
         return
     number, takes = outcome.out.name.rpartition("_")[2], len(outcome.takes)
     labels = [number if takes == 1 else f"{number}.{index}" for index in range(1, takes + 1)]
@@ -91,8 +93,13 @@ def _place(scene: bpy.types.Scene, outcome: Outcome, shown: Status) -> None:
         apply_over(scene)
     except AnimaticError as error:
         shown.notes.append(str(error))
-    # Without a step of its own the next undo would take the strip away with something else.
-    bpy.ops.ed.undo_push(message="Animatic: Add Strip")
+    _undo_step("Animatic: Add Strip")
+
+
+def _undo_step(message: str) -> None:
+    """Without a step of its own the next undo would take the strip away with something else."""
+    if not in_a_tool():  # where Blender may crash of it
+        bpy.ops.ed.undo_push(message=message)
 
 
 def _turn_into_movie(take: TakeOnDisk, shown: Status, same_file: bool) -> None:
@@ -105,7 +112,7 @@ def _turn_into_movie(take: TakeOnDisk, shown: Status, same_file: bool) -> None:
     except AnimaticError as error:
         shown.notes.append(f"The strip is as it was: {error}")
         return
-    bpy.ops.ed.undo_push(message="Animatic: As Movie")
+    _undo_step("Animatic: As Movie")
 
 
 def _remarks(result: dict) -> list[str]:

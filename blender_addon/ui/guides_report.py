@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 
 from ..shot.takes import TakeOnDisk
-from ..shot.timing import ClipTiming, snap_keyframes
+from ..shot.timing import ClipTiming, nearest_clip_frame
 from . import previews
 
 
@@ -60,19 +60,18 @@ def remember_takes(takes: Iterable[TakeOnDisk]) -> None:
     _of_takes.clear()
     for take in takes:
         guides = take.guides
-        shot, control = take.request["shot"], take.request["controls"][0]
+        shot, controls = take.request["shot"], take.request["controls"]
+        if not controls:
+            continue
+        control = controls[0]
         files = {
             each["clip_frame"]: guides / f"{control['guide']}_{each['clip_frame'] + 1:04d}.png"
             for each in control["keyframes"]
         }
         icons = {k: previews.thumbnail(file) for k, file in files.items() if file.is_file()}
         timing = ClipTiming.of_shot(shot)
-        frames = range(timing.start, timing.end + 1)
-        snapped = snap_keyframes([Fraction(frame) for frame in frames], timing)
-        _of_takes.update(
-            (frame, icons.get(one.clip_frame, 0))
-            for frame, one in zip(frames, snapped, strict=True)
-        )
+        for frame in range(timing.start, timing.end + 1):
+            _of_takes[frame] = icons.get(nearest_clip_frame(Fraction(frame), timing), 0)
 
 
 def forget() -> None:

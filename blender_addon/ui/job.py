@@ -96,6 +96,7 @@ class Job:
         self.status = Status(State.RUNNING, "Beginning")
         self.outcome: Outcome | None = None
         self.seconds = 0.0
+        self._over_at = 0.0
         self._preview: Preview | None = None
         self._generation = generation
         self._release = release
@@ -145,6 +146,10 @@ class Job:
             changed = True
         return changed
 
+    def since_over(self) -> float:
+        """Seconds since it was found to be over."""
+        return time.monotonic() - self._over_at
+
     def take_preview(self) -> Preview | None:
         """The newest preview, once."""
         preview, self._preview = self._preview, None
@@ -192,7 +197,7 @@ class Job:
             self._time_left.step(event["take"], event["takes"], done, of, event["at"])
 
     def _settle(self) -> None:
-        status = self.status
+        status, self._over_at = self.status, time.monotonic()
         status.left = ""
         if self.outcome is not None:
             status.state = State.DONE

@@ -73,7 +73,8 @@ def go_to_active(settings: bpy.types.PropertyGroup, _context: bpy.types.Context)
     """Move the playhead to the frame of the row that was clicked."""
     index = settings.guide_frames_index
     if _following and 0 <= index < len(settings.guide_frames):
-        settings.id_data.frame_set(settings.guide_frames[index].frame)
+        # As the timeline does; frame_set would evaluate every view layer of the file.
+        settings.id_data.frame_current = settings.guide_frames[index].frame
 
 
 class ANIMATIC_UL_guide_frames(bpy.types.UIList):

@@ -29,7 +29,7 @@ class AnimaticShot(bpy.types.PropertyGroup):
 def _go_to_shot(lists: "AnimaticLists", context: bpy.types.Context) -> None:
     shot = lists.shots[lists.shots_index]
     if not shot.start <= context.scene.frame_current <= shot.end:
-        context.scene.frame_set(shot.start)
+        context.scene.frame_current = shot.start
 
 
 class AnimaticLists(bpy.types.PropertyGroup):

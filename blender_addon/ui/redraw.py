@@ -12,6 +12,11 @@ def windows() -> Iterator[bpy.types.Window]:
         yield from manager.windows
 
 
+def in_a_tool() -> bool:
+    """Whether the artist is in the middle of something: a stroke, a move, a box that is drawn."""
+    return any(window.modal_operators for window in windows())
+
+
 def redraw(status_bar: bool = True) -> None:
     """Draw what shows a job once more.
 

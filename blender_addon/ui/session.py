@@ -17,13 +17,15 @@ from ..errors import AnimaticError
 from . import conclude, estimate, guides_report, pending, previews, shot_states, take_index
 from .job import Job, State, Status
 from .kept_queue import DONE, FAILED, KeptQueue
-from .redraw import redraw
+from .redraw import in_a_tool, redraw
 from .runs import Run
 from .shot_states import ShotState
 
 TICK_S = 0.1
 # Cancelling takes one sampling step and the engine's orderly end; Blender waits no longer.
 LEAVE_S = 20.0
+# Some add-ons have a tool that never ends.
+TOOL_S = 30.0
 
 
 @dataclass
@@ -189,6 +191,8 @@ def _tick() -> float | None:
         redraw(status_bar=changed)
     if job.status.state.busy or bpy.app.is_job_running("RENDER"):
         return TICK_S  # a scene that is added while Blender renders can crash it
+    if in_a_tool() and job.since_over() < TOOL_S:
+        return TICK_S  # an undo step inside a brush stroke crashes it, too
     _finish(job)
     if _session.waiting:
         _next().start()
@@ -212,7 +216,7 @@ def _finish(job: Job) -> None:
     shot_states.settle(ShotState.DONE)
     if run.makes_takes:
         estimate.learn(run.work.host, job)
-    take_index.read_disk()
+    take_index.refresh()
     # The panel shows the last job: what became of the others of its queue is told beneath.
     job.status.message = conclude.in_panel_words(job.status.message)
     job.status.notes += _session.told

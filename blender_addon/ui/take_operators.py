@@ -1,5 +1,7 @@
 """Pick, redo, and the settings of a take."""
 
+from pathlib import Path
+
 import bpy
 
 from ..errors import AnimaticError
@@ -128,7 +130,11 @@ class ANIMATIC_OT_take_folder(OnActiveTake, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Hand the folder to the system's file manager."""
         lists = context.window_manager.animatic
-        return bpy.ops.wm.path_open(filepath=lists.takes[lists.takes_index].folder)
+        folder = lists.takes[lists.takes_index].folder
+        if not Path(folder).is_dir():
+            self.report({"ERROR"}, f"{folder} is no longer there: press Refresh.")
+            return {"CANCELLED"}
+        return bpy.ops.wm.path_open(filepath=folder)
 
 
 class ANIMATIC_OT_takes_refresh(bpy.types.Operator):
