@@ -12,10 +12,10 @@ demo: setup
 	.venv/host/bin/animatic render examples/orbit.blend --prompt "$(PROMPT)" --out out/demo --force
 
 test:
-	@$(PYTHON) tools/run_tests.py
+	@$(PYTHON) tools/run_tests.py --torch $(TORCH)
 
 test-all:
-	@$(PYTHON) tools/run_tests.py --slow
+	@$(PYTHON) tools/run_tests.py --torch $(TORCH) --slow
 
 lint:
 	@$(SETUP) engine

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     try:
         plan = default_plan(options.device)
+        if plan.dtype == "bfloat16":
+            # The engine's autoencoder would compute in float32 all the same, diffusers' would not.
+            plan = replace(plan, dtype="float32")
     except EngineError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

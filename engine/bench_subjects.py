@@ -114,6 +114,7 @@ class Animatic:
         self.shot = shot
         self.plan = plan.to_json()
         self.engine = Engine(plan.device)
+        self.engine._plan = plan  # so that it loads what it computes with
         self.engine.load(shot.checkpoint, lambda event: None)
         self.engine.parts.control("depth")  # loaded when it is first needed; the other has it
         self.preview_seconds = 0.0

@@ -25,7 +25,12 @@ sys.path.insert(0, str(ROOT))
 
 from blender_addon.errors import AnimaticError  # noqa: E402
 from blender_addon.link.install_python import candidates  # noqa: E402
-from blender_addon.link.install_torch import TORCH, choose_build, torch_arguments  # noqa: E402
+from blender_addon.link.install_torch import (  # noqa: E402
+    TORCH,
+    Build,
+    choose_build,
+    torch_arguments,
+)
 
 VENVS = ROOT / ".venv"
 # shared library -> Debian package: what `import bpy` and its renderers load at run time.
@@ -94,31 +99,39 @@ def set_up(name: str, torch: str) -> None:
     folder = VENVS / name
     stamp = folder / "installed"
     pyproject = (ROOT / "pyproject.toml").read_bytes()
+    # The build and not the word asked for: "auto" and what it comes to are the same.
+    build = choose_build(torch) if name == "engine" else None
+    chosen = build and (build.name, TORCH)
     wanted = hashlib.sha256(
-        pyproject + repr((environment, sys.platform, torch, TORCH, str(ROOT))).encode()
+        pyproject + repr((environment, sys.platform, chosen, str(ROOT))).encode()
     ).hexdigest()
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         print(f"[{name}] ready")
         return
     require_system_packages(python, blender=name.startswith("host"))
     began = time.monotonic()
+    stamp.unlink(missing_ok=True)  # it would be untrue where an installation breaks off
     print(f"[{name}] creating {folder.relative_to(ROOT)} with Python {environment.python}")
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     pip += ["--disable-pip-version-check"]
-    if name == "engine":
-        install_torch(pip, torch)
+    if build:
+        install_torch(pip, build)
     print(f"[{name}] installing what pyproject.toml lists for it")
     subprocess.run([*pip, *environment.requirements], check=True)
     stamp.write_text(wanted, encoding="utf-8")
     print(f"[{name}] ready after {time.monotonic() - began:.0f} s")
 
 
-def install_torch(pip: list[str], build: str) -> None:
-    """Install the build of torch that suits the machine (or the one asked for)."""
-    chosen = choose_build(build)
-    print(f"[engine] installing torch {TORCH} ({chosen.label} build)")
-    subprocess.run([*pip, "--retries", "1", *torch_arguments(chosen)], check=True)
+def install_torch(pip: list[str], build: Build) -> None:
+    """Install this build of torch, in place of another one that is there."""
+    print(f"[engine] installing torch {TORCH} ({build.label} build)")
+    # To pip 2.13.0+cpu is as good as 2.13.0; an index is named after the builds that it has.
+    tag = build.index.rpartition("/")[2] if build.index else ""
+    asked = "from importlib.metadata import version; print(version('torch'))"
+    held = subprocess.run([pip[0], "-c", asked], capture_output=True, text=True).stdout.strip()
+    again = [] if held == f"{TORCH}{tag and '+' + tag}" else ["--force-reinstall"]
+    subprocess.run([*pip, "--retries", "1", *again, *torch_arguments(build)], check=True)
 
 
 def find_python(version: str) -> str:

@@ -1,6 +1,6 @@
 """Runs every test in the environment it belongs to, and prints one closing line for all.
 
-    python3 tools/run_tests.py [--slow] [pytest arguments]
+    python3 tools/run_tests.py [--slow] [--torch BUILD] [pytest arguments]
 
 The engine's tests run where torch is, Blender's once for each bpy that this machine can have: two
 of these suites at a time, since each keeps hardly more than one core busy.
@@ -8,6 +8,7 @@ of these suites at a time, since each keeps hardly more than one core busy.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -32,10 +33,11 @@ SUITES = {
 
 def main() -> int:
     """Set up and run; return 0 when every suite passed."""
-    arguments = sys.argv[1:]
-    slow = "--slow" in arguments
-    arguments = [argument for argument in arguments if argument != "--slow"]
-    if not slow:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--slow", action="store_true", help="the slow tests too")
+    parser.add_argument("--torch", default="auto", help="as tools/environments.py takes it")
+    options, arguments = parser.parse_known_args()
+    if not options.slow:
         arguments += ["-m", "not slow"]
     suites = dict(SUITES)
     try:
@@ -44,8 +46,8 @@ def main() -> int:
         print("No Python 3.13 here: the tests with Blender 5.2 are left out.")
         del suites["host52"]
     names = list(suites)
-    setup = [sys.executable, str(ROOT / "tools" / "environments.py"), *names]
-    if subprocess.run(setup).returncode:
+    setup = [sys.executable, str(ROOT / "tools" / "environments.py"), "--torch", options.torch]
+    if subprocess.run([*setup, *names]).returncode:
         return 1
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     with tempfile.TemporaryDirectory() as scratch:

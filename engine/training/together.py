@@ -117,7 +117,9 @@ def spawn(many: int, cuda: bool, work: Callable[..., int], *arguments: object) -
 
         def pass_on() -> None:
             told.set()
-            for process in context.processes:
+            # The first one last: when it stops, all do, and one that has left the loop would die
+            # of a signal that comes late.
+            for process in reversed(context.processes):
                 process.terminate()
 
         try:

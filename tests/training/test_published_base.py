@@ -56,7 +56,7 @@ def published(tmp_path):
 
 def test_an_encoder_learns_beside_published_files(published, clip_folder, tmp_path, small_recipe):
     run = Run(tmp_path / "train", small_recipe(4), base=published, clips=clip_folder)
-    run.recipe["sparsectrl"] |= {"recognition": 0.0, "sample_seconds": 0}
+    run.recipe["sparsectrl"]["recognition"] = 0.0
     engine = load_parts(published, default_plan("cpu"), lambda done, of: None)
     # The image model as it is sampled with: the domain adapter is in it.
     weight = f"{ADAPTED}.to_q.weight"
