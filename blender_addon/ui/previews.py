@@ -106,6 +106,9 @@ def load(name: str, path: Path) -> bpy.types.Image:
         image = bpy.data.images.load(str(path))
         image.name = name
         image.is_runtime_data = True
+    elif image.filepath == str(path) and image.packed_file is None:
+        # Read anew when next asked for; reload() would have every 3D viewport drawn again.
+        image.buffers_free()
     else:
         image.filepath = str(path)
         image.reload()
