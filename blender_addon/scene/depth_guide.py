@@ -129,6 +129,7 @@ def render_depth(
 
 def _prepare_workbench(scene: bpy.types.Scene) -> None:
     scene.render.engine = "BLENDER_WORKBENCH"
+    scene.render.hair_type = "STRIP"  # as thick as Cycles has it
     scene.display.render_aa = "OFF"
     shading = scene.display.shading
     shading.type = "SOLID"

@@ -122,10 +122,11 @@ class GuideCamera:
         own, zoom = self.object.data, film.width / fitted
         own.type = lens.type
         own.sensor_fit = "HORIZONTAL"
-        # Blender allows no lens under 1 mm: widen the sensor along with it.
-        scale = max(1.0, zoom * sensor / 36.0 / lens.lens)
-        own.sensor_width = 36.0 * scale
-        own.lens = lens.lens * 36.0 * scale / (sensor * zoom)
+        # Drivers may read the scene camera's lens: keep its number, unless the sensor would be
+        # under 1 mm, which Blender does not allow.
+        scale = max(1.0, 1.0 / (sensor * zoom))
+        own.sensor_width = sensor * zoom * scale
+        own.lens = lens.lens * scale
         own.ortho_scale = lens.ortho_scale * zoom
         own.shift_x, own.shift_y = centre_x / film.width, centre_y / film.width
         own.clip_start, own.clip_end = lens.clip_start, lens.clip_end

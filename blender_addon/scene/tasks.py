@@ -40,6 +40,7 @@ from .shots import Shot, choose_scene, choose_shot, find_shots
 from .simulations import leave_out_smoke, play_simulations
 from .stage import OnStep, Stage
 from .strip import write_strips
+from .visibility import warn_of_displacement
 
 _GUIDE_SETTINGS = ("near", "far", "crease", "lines_of", "line_thickness")
 """What the artist may set of the guides; the shot keeps what was set."""
@@ -126,6 +127,9 @@ def make_guides(task: dict, emit: Emit) -> dict:
     missed = leave_out_smoke(scene)
     if missed and task["guide"] == "render":  # in the others no volume counts
         warnings.append(missed)
+    displaced = warn_of_displacement(scene)
+    if displaced and task["guide"] != "render":
+        warnings.append(displaced)
     played = play_simulations(
         scene, last, lambda done, of: _report(emit, done, of, f"playing frame {done} of {of}")
     )

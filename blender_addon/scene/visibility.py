@@ -3,17 +3,21 @@
 Every surface that would render is solid, whatever its material's alpha. Not counted: what is
 hidden from the render or from the camera (excluded collections, ``hide_render``, ray visibility,
 holdouts, indirect-only collections), objects whose materials are all volume without a surface (fog
-boxes), volumes, and Grease Pencil drawings.
+boxes), volumes, and Grease Pencil drawings. Where the camera's sight or a holdout is animated, the
+rule follows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import bpy
 
 from . import compat
 
+_SEEN_BY = {"camera": "visible_camera", "holdout": "is_holdout"}
+_UNSEEN = "not camera or holdout"
 _LAYER_FLAGS = ("holdout", "indirect_only")
 _WITHOUT_SURFACE = {"VOLUME", "GREASEPENCIL", "GPENCIL", "LIGHT_PROBE", "LIGHT"}
 
@@ -59,17 +63,38 @@ def keep_one_view_layer(scene: bpy.types.Scene) -> bpy.types.ViewLayer:
 
 def hide_what_does_not_count(scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> None:
     """Hide from the render whatever the rule above leaves out. Changes the scene for good."""
-    indirect = set()
-    for child in _layer_collections(layer.layer_collection):
-        if (child.holdout or child.indirect_only) and not child.exclude:
-            indirect.update(child.collection.all_objects)
-            child.holdout = child.indirect_only = False
+    indirect = _exclude_indirect(layer)
+    uncounted = {ob for ob in bpy.data.objects if not _counts(ob)}
+    for ob in uncounted:
+        ob.visible_camera = False  # Cycles asks that of what nodes and particles scatter, too
+    for ob in bpy.data.objects:
+        ob.show_in_front = False  # Workbench draws such a one before all that hides it
     for ob in rendered_objects(scene):
-        if ob in indirect or not _counts(ob):
+        if ob in indirect or ob in uncounted:
+            if _is_animated(ob, "hide_render"):
+                _drive_hiding(ob, "1")
             ob.hide_render = True
-            _stop_animation_of_hiding(ob)
-        else:
-            ob.is_shadow_catcher = False  # a surface, though Cycles writes no depth for one
+            continue
+        ob.is_shadow_catcher = False  # a surface, though Cycles writes no depth for one
+        if _is_sight_animated(ob):
+            _hide_while_unseen(ob)
+
+
+def warn_of_displacement(scene: bpy.types.Scene) -> str | None:
+    """Return a warning if materials move surfaces, which only the scene's own render shows."""
+    moved = [
+        ob.name
+        for ob in rendered_objects(scene)
+        for material in {slot.material for slot in ob.material_slots} - {None}
+        if material.displacement_method != "BUMP" and _is_linked(material, "Displacement")
+    ]
+    if not moved:
+        return None
+    names = ", ".join(f"'{name}'" for name in dict.fromkeys(moved))
+    return (
+        f"The material displaces the surface of {names}, which these guides do not show: use a "
+        "Displace modifier or geometry nodes if that shape should be in the video."
+    )
 
 
 def is_smoke(modifier: bpy.types.Modifier) -> bool:
@@ -82,33 +107,97 @@ def is_smoke(modifier: bpy.types.Modifier) -> bool:
 
 
 def _counts(ob: bpy.types.Object) -> bool:
-    if ob.type in _WITHOUT_SURFACE or ob.is_holdout or not ob.visible_camera:
+    if ob.type in _WITHOUT_SURFACE:
+        return False
+    if (ob.is_holdout or not ob.visible_camera) and not _is_sight_animated(ob):
         return False
     if any(is_smoke(modifier) for modifier in ob.modifiers):
         return False
-    materials = [slot.material for slot in ob.material_slots if slot.material is not None]
+    materials = _materials(ob)
     return not materials or not all(_volume_only(material) for material in materials)
 
 
+def _materials(ob: bpy.types.Object) -> list[bpy.types.Material]:
+    """Return the materials of ``ob``, including those that its geometry nodes set."""
+    materials = [slot.material for slot in ob.material_slots]
+    if any(_sets_materials(modifier) for modifier in ob.modifiers):
+        made = ob.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+        materials += list(getattr(made, "materials", ()))[len(materials) :]
+    return [material.original for material in materials if material is not None]
+
+
+def _sets_materials(modifier: bpy.types.Modifier) -> bool:
+    return modifier.type == "NODES" and any(
+        node.bl_idname == "GeometryNodeSetMaterial"
+        for tree in compat.node_trees(modifier.node_group)
+        for node in tree.nodes
+    )
+
+
 def _volume_only(material: bpy.types.Material) -> bool:
+    return _is_linked(material, "Volume") and not _is_linked(material, "Surface")
+
+
+def _is_linked(material: bpy.types.Material, socket: str) -> bool:
     tree = compat.material_tree(material)
     output = tree.get_output_node("CYCLES") if tree is not None else None
-    if output is None:
-        return False
-    return output.inputs["Volume"].is_linked and not output.inputs["Surface"].is_linked
+    return output is not None and output.inputs[socket].is_linked
 
 
-def _stop_animation_of_hiding(ob: bpy.types.Object) -> None:
-    animation = ob.animation_data
-    if animation is None:
+def _exclude_indirect(layer: bpy.types.ViewLayer) -> set[bpy.types.Object]:
+    """Exclude the collections of ``layer`` that are holdouts or only indirect.
+
+    They are not hidden, since their objects may be shown as instances. Returns those of their
+    objects that other collections still hold: one such collection is enough for an object.
+    """
+    root, *inside = _layer_collections(layer.layer_collection)
+    excluded = {}
+    indirect: set[bpy.types.Object] = set()
+    for each in (root, *inside):
+        left_out = each.holdout or each.indirect_only
+        if left_out and not each.exclude:
+            indirect.update(each.collection.objects)  # what lies inside has flags of its own
+        excluded[each] = each.exclude or left_out
+    for each in (root, *inside):
+        each.holdout = each.indirect_only = False
+    for each in inside:  # parents first: excluding a parent excludes its children
+        if each.exclude != excluded[each]:
+            each.exclude = excluded[each]
+    held = [each.collection.objects for each in (root, *inside) if not excluded[each]]
+    return indirect & {ob for objects in held for ob in objects}
+
+
+def _is_sight_animated(ob: bpy.types.Object) -> bool:
+    return any(_is_animated(ob, path) for path in _SEEN_BY.values())
+
+
+def _hide_while_unseen(ob: bpy.types.Object) -> None:
+    sources = {name: (ob, path) for name, path in _SEEN_BY.items()}
+    if not _is_animated(ob, "hide_render"):
+        _drive_hiding(ob, _UNSEEN, sources)
         return
-    curves = [*compat.fcurves_of(animation.action, animation.action_slot), *animation.drivers]
-    for track in animation.nla_tracks:
-        for strip in track.strips:
-            curves += compat.fcurves_of(strip.action, strip.action_slot)
-    for curve in curves:
-        if curve.data_path == "hide_render":
-            curve.mute = True
+    # A driver cannot read what it drives: a copy that is in no scene keeps the animation.
+    sources["hidden"] = (ob.copy(), "hide_render")
+    _drive_hiding(ob, f"hidden or {_UNSEEN}", sources)
+
+
+def _drive_hiding(
+    ob: bpy.types.Object,
+    expression: str,
+    sources: Mapping[str, tuple[bpy.types.Object, str]] = MappingProxyType({}),
+) -> None:
+    """Let ``expression`` of properties decide whether ``ob`` is hidden from the render.
+
+    A driver overrules keys and NLA strips, whose actions other objects may use as well. One of this
+    form needs no Python, so it works where scripts may not run.
+    """
+    ob.driver_remove("hide_render")
+    driver = ob.driver_add("hide_render").driver
+    for name, (source, path) in sources.items():
+        variable = driver.variables.new()
+        variable.name = name
+        variable.targets[0].id, variable.targets[0].data_path = source, path
+    driver.type, driver.expression = "SCRIPTED", expression
 
 
 def _shown(objects: bpy.types.bpy_prop_collection) -> list[bpy.types.Object]:
@@ -120,6 +209,9 @@ def _is_animated(ob: bpy.types.Object, path: str) -> bool:
     if animation is None:
         return False
     curves = [*compat.fcurves_of(animation.action, animation.action_slot), *animation.drivers]
+    for track in animation.nla_tracks:
+        for strip in track.strips:
+            curves += compat.fcurves_of(strip.action, strip.action_slot)
     return any(curve.data_path == path for curve in curves)
 
 

@@ -10,6 +10,7 @@ import pytest
 from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.scene import depth_guide
 from animatic.blender_addon.scene.gl_probe import can_render_with_gl
+from animatic.blender_addon.scene.visibility import warn_of_displacement
 from animatic.blender_addon.shot.depth import decode_depth
 from animatic.blender_addon.shot.png import read_png
 from mathutils import Matrix, Vector
@@ -273,6 +274,134 @@ def test_linked_objects_keep_the_rule_too(scene, stage, tmp_path):
     z = depth_guide.measure_z(made)
     assert z[32, 22] == pytest.approx(8, rel=1e-3)
     assert not np.isfinite(z[32, 42])
+
+
+@pytest.mark.parametrize("path", ["visible_camera", "is_holdout"])
+@pytest.mark.parametrize("hiding", ["still", "keyed"])
+def test_an_animated_sight_decides_at_its_time(scene, stage, method, path, hiding):
+    add_box("Ground", (0, 0, -0.5), (50, 50, 1))
+    box = add_box("Box", (0, 0, 1.5), (3, 3, 1))  # its top is 8 away
+    for number, seen in ((1, False), (2, True), (3, False), (4, True)):
+        setattr(box, path, seen == (path == "visible_camera"))
+        box.keyframe_insert(path, frame=number)
+    if hiding == "keyed":
+        for number, hidden in ((1, False), (4, True)):
+            box.hide_render = hidden
+            box.keyframe_insert("hide_render", frame=number)
+    scene.frame_set(1)
+    made = stage()
+    depth_guide.prepare_depth(made, method)
+    last = 8 if hiding == "still" else 10
+    for number, z in ((1, 10), (2, 8), (3, 10), (4, last), (2, 8)):
+        made.go_to(Fraction(number))
+        assert middle(depth_guide.measure_z(made)) == pytest.approx(z, rel=1e-3)
+
+
+def test_in_front_is_a_matter_of_the_viewport(scene, stage, method):
+    add_box("Ground", (0, 0, -0.5), (50, 50, 1)).show_in_front = True
+    add_box("Box", (0, 0, 1.5), (3, 3, 1))
+    made = stage()
+    depth_guide.prepare_depth(made, method)
+    made.go_to(Fraction(1))
+    z = depth_guide.measure_z(made)
+    assert middle(z) == pytest.approx(8, rel=1e-3)
+    assert z[2, 2] == pytest.approx(10, rel=1e-3)
+
+
+@pytest.mark.parametrize("flag", ["holdout", "indirect_only"])
+def test_a_collection_that_is_left_out_keeps_its_children_and_instances(scene, stage, method, flag):
+    outer, inner = bpy.data.collections.new("Outer"), bpy.data.collections.new("Inner")
+    plain = bpy.data.collections.new("Plain")
+    scene.collection.children.link(outer)
+    scene.collection.children.link(plain)
+    outer.children.link(inner)
+    add_box("Own", (0, 0, 0), (1, 1, 2), outer)
+    plain.objects.link(add_box("Both", (0, 2, 0), (1, 1, 2), outer))
+    add_box("Nested", (-2, -2, 0), (1, 1, 2), inner)
+    instancer = bpy.data.objects.new("Instancer", None)
+    instancer.instance_type, instancer.instance_collection = "COLLECTION", outer
+    instancer.location.x = 2
+    scene.collection.objects.link(instancer)
+    setattr(scene.view_layers[0].layer_collection.children["Outer"], flag, True)
+    made = stage()
+    depth_guide.prepare_depth(made, method)
+    made.go_to(Fraction(1))
+    z = depth_guide.measure_z(made)
+    left, right = z[32 + 20, 32 - 20], z[32, 32 + 20]
+    assert (left, right) == pytest.approx((9, 9), rel=1e-3)
+    assert not np.isfinite(middle(z))  # itself
+    assert not np.isfinite(z[32 - 20, 32])  # though another collection has it, too
+
+
+def test_assets_that_are_only_indirect_show_where_they_are_instanced(scene, stage, method):
+    assets = bpy.data.collections.new("Assets")
+    scene.collection.children.link(assets)
+    add_box("Asset", (-2, 0, 0), (1, 1, 2), assets)
+    instancer = bpy.data.objects.new("Instancer", None)
+    instancer.instance_type, instancer.instance_collection = "COLLECTION", assets
+    instancer.location.x = 2
+    scene.collection.objects.link(instancer)
+    scene.view_layers[0].layer_collection.children["Assets"].indirect_only = True
+    made = stage()
+    depth_guide.prepare_depth(made, method)
+    made.go_to(Fraction(1))
+    z = depth_guide.measure_z(made)
+    assert middle(z) == pytest.approx(9, rel=1e-3)
+    assert not np.isfinite(z[32, 32 - 20])
+
+
+@pytest.mark.parametrize("place", ["action", "strip"])
+def test_what_shares_its_keys_with_a_fog_box_keeps_them(scene, stage, place):
+    box = add_box("Fog", (-2, 0, 0), (1, 1, 2))
+    box.data.materials.append(fog("Fog"))
+    for number, hidden in ((1, True), (2, False)):
+        box.hide_render = hidden
+        box.keyframe_insert("hide_render", frame=number)
+    animation = box.animation_data
+    action, slot = animation.action, animation.action_slot
+    animation.action = None
+    for each in (box, add_box("Prop", (2, 0, 0), (1, 1, 2))):
+        own = each.animation_data_create()
+        if place == "strip":
+            own = own.nla_tracks.new().strips.new("Keys", 1, action)
+        else:
+            own.action = action
+        own.action_slot = slot
+    scene.frame_set(1)
+    made = stage()
+    depth_guide.prepare_depth(made, "cycles")
+    for number, shown in ((1, False), (2, True)):
+        made.go_to(Fraction(number))
+        z = depth_guide.measure_z(made)
+        assert np.isfinite(z[32, 32 + 20]) == shown
+        assert not np.isfinite(z[32, 32 - 20])
+
+
+def test_a_box_that_nodes_fill_with_fog_is_no_surface(scene, stage):
+    box = add_box("Fog", (0, 0, 0), (1, 1, 2))
+    group = bpy.data.node_groups.new("Fill", "GeometryNodeTree")
+    for in_out in ("INPUT", "OUTPUT"):
+        group.interface.new_socket("Mesh", in_out=in_out, socket_type="NodeSocketGeometry")
+    start, end = group.nodes.new("NodeGroupInput"), group.nodes.new("NodeGroupOutput")
+    fill = group.nodes.new("GeometryNodeSetMaterial")
+    fill.inputs["Material"].default_value = fog("Fog")
+    group.links.new(start.outputs[0], fill.inputs[0])
+    group.links.new(fill.outputs[0], end.inputs[0])
+    box.modifiers.new("Fill", "NODES").node_group = group
+    made = stage()
+    depth_guide.prepare_depth(made, "cycles")
+    made.go_to(Fraction(1))
+    assert not np.isfinite(middle(depth_guide.measure_z(made)))
+
+
+def test_displacement_by_a_material_is_told(scene):
+    ground = add_box("Ground")
+    made = material("Waves", "ShaderNodeDisplacement", "Displacement")
+    ground.data.materials.append(made)
+    made.displacement_method = "BUMP"
+    assert warn_of_displacement(scene) is None
+    made.displacement_method = "BOTH"
+    assert "displaces the surface of 'Ground'" in warn_of_displacement(scene)
 
 
 def test_an_uncropped_border_leaves_the_rest_empty(scene, stage):
