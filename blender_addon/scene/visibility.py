@@ -172,13 +172,18 @@ def _is_sight_animated(ob: bpy.types.Object) -> bool:
 
 
 def _hide_while_unseen(ob: bpy.types.Object) -> None:
-    sources = {name: (ob, path) for name, path in _SEEN_BY.items()}
     if not _is_animated(ob, "hide_render"):
-        _drive_hiding(ob, _UNSEEN, sources)
+        _drive_hiding(ob, _UNSEEN, _sight_of(ob))
         return
+    if ob.library is not None:
+        ob = ob.make_local()  # what is linked cannot read what is not
     # A driver cannot read what it drives: a copy that is in no scene keeps the animation.
-    sources["hidden"] = (ob.copy(), "hide_render")
+    sources = _sight_of(ob) | {"hidden": (ob.copy(), "hide_render")}
     _drive_hiding(ob, f"hidden or {_UNSEEN}", sources)
+
+
+def _sight_of(ob: bpy.types.Object) -> dict[str, tuple[bpy.types.Object, str]]:
+    return {name: (ob, path) for name, path in _SEEN_BY.items()}
 
 
 def _drive_hiding(
