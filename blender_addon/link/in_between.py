@@ -40,7 +40,6 @@ def add_in_between(
     if not shot.get("in_between"):
         return list(takes)
     added, videos = [], []
-    files: list[Path] = []
     rate = Fraction(shot["scene_fps"])
     for index, (take, folder) in enumerate(zip(takes, folders, strict=True)):
         text = f"take {index + 1} of {len(takes)}" if len(takes) > 1 else ""
@@ -62,9 +61,8 @@ def add_in_between(
         entry = {"frames": made.name}
         if blender is not None:
             entry["video"] = video_name(rate)
-            files.append(folder / entry["video"])
             frames = [str(frame) for frame in sorted(made.iterdir())]
-            videos.append({"frames": frames, "file": str(files[-1])})
+            videos.append({"frames": frames, "file": str(folder / entry["video"])})
         added.append({**take, "in_between": entry})
     if blender is not None:
         try:
@@ -72,9 +70,8 @@ def add_in_between(
         except Cancelled:
             raise
         except AnimaticError as error:  # no reason to lose the frames
-            for take, file in zip(added, files, strict=True):
-                del take["in_between"]["video"]
-                file.unlink(missing_ok=True)
+            for take, folder in zip(added, folders, strict=True):
+                (folder / take["in_between"].pop("video")).unlink(missing_ok=True)
                 note = f"The frames in between are there, their video is not: {error}"
                 take["notes"] = [*take.get("notes", []), note]
     for take, folder in zip(added, folders, strict=True):

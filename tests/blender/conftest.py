@@ -14,10 +14,19 @@ import bpy
 import numpy as np
 import pytest
 from animatic.blender_addon.scene.film import read_film
+from animatic.blender_addon.scene.gl_probe import can_render_with_gl
 from animatic.blender_addon.scene.stage import Stage
 
 CHILD = Path(__file__).resolve().parents[2] / "blender_addon" / "scene" / "child.py"
 MODEL = {"model": {"frames": 4, "fps": "8"}, "size": {"native": 64, "multiple": 8}}
+
+
+@pytest.fixture(params=["cycles", "workbench"])
+def method(request):
+    """Each way to render depth."""
+    if request.param == "workbench" and not can_render_with_gl():
+        pytest.skip("no OpenGL here: Workbench would end the process")
+    return request.param
 
 
 @pytest.fixture(autouse=True)
