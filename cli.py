@@ -114,6 +114,7 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         lines_of=options.lines_of,
         line_thickness=options.line_thickness,
         in_between=options.in_between,
+        deflicker=options.deflicker,
         guides_only=options.guides_only,
         force=options.force,
         enable_autoexec=options.enable_autoexec,

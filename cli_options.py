@@ -37,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
         "evaluate",
         help="measure how well a model obeys",
         epilog="Further: --quality standard|draft, --clips N, --blender-clips N, --steps N, "
-        "--guides GUIDE ..., --keyframes N ..., --seed N, --json FILE, --out DIR",
+        "--guides GUIDE ..., --keyframes N ..., --[no-]deflicker, --seed N, --json FILE, "
+        "--out DIR",
     )
     _add_evaluate(evaluate)
     bench_help = "seconds per guide, or (bench engine) per take"
@@ -128,6 +129,12 @@ def _add_render_options(parser: argparse.ArgumentParser) -> None:
         "--in-between",
         action="store_true",
         help="make a picture for every scene frame, along the scene's own motion",
+    )
+    add(
+        "--deflicker",
+        action=argparse.BooleanOptionalAction,
+        help="average what each surface looks like over neighbouring frames, along the scene's own "
+        "motion (default: where it suits the model, but not for drafts)",
     )
     add("--blender", type=Path, metavar="PATH", help="a Blender executable (default: this one)")
     add("--enable-autoexec", action="store_true", help="let the file's own Python scripts run")

@@ -123,6 +123,7 @@ def read_info(folder: Path) -> CheckpointInfo:
             defaults["schedule"] = str(stored["defaults"]["schedule"])
         if "keyframes" in stored["defaults"]:
             defaults["keyframes"] = dict(stored["defaults"]["keyframes"])
+        defaults["deflicker"] = bool(stored["defaults"].get("deflicker", False))
         declared = dict(stored["guides"])
         name, lineart_width = str(stored["name"]), float(stored["lineart_width"])
         files = {part: str(file) for part, file in stored.get("files", {}).items()}

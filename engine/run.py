@@ -18,6 +18,7 @@ import torch
 from .attention import TemporalAttention
 from .checkpoint import content_hash, describe, read_info
 from .decode import PreviewDecoder, decode
+from .deflicker import check_motions, deflicker
 from .device import (
     Plan,
     applied,
@@ -281,6 +282,7 @@ class Engine:
 
                 latents, batch = order.latents[index], plan.decode_batch
                 frames = decode(parts, latents, batch, order.check, decoded)
+                frames = deflicker(frames, request, order.guides, order.check)
                 seconds["decode"], order.stage = time.perf_counter() - clock, "sampling"
                 notes = [*_notes(parts, request, order.plan), *maker.notes, *order.notes]
                 take = Take(frames, stored, seconds, notes)
@@ -295,6 +297,7 @@ class Engine:
     def _maker(self, order: _Order, changed: ExitStack) -> TakeMaker:
         """What makes the takes; the models are changed as asked until ``changed`` is left."""
         parts, request, plan = self.parts, order.request, self.parts.plan
+        check_motions(request, order.guides)
         torch.nn.Module.to(parts.text_encoder, plan.torch_device)
         parts.vae.to(plan.torch_device)
         if self._preview is None:

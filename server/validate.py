@@ -65,6 +65,7 @@ def check_request(request: Any) -> None:
         raise RequestError(f'clip.fps is "{request["clip"]["fps"]}": it must be at most {MAX_FPS}.')
     frames = request["clip"]["frames"]
     _check_frames("prompts", "prompt", request.get("prompts", []), frames)
+    _check_motions(request.get("deflicker", []), frames)
     seen: set[tuple[str, str | None]] = set()
     for number, control in enumerate(request["controls"]):
         # Without an encoder named it is one of the two; which, the checkpoint says to the engine.
@@ -81,10 +82,11 @@ def check_request(request: Any) -> None:
 
 
 def guide_hashes(request: Mapping[str, Any]) -> set[str]:
-    """The content hashes of all pictures that a checked request names: guides, a first picture
-    unless it is to be generated, and a reference picture.
+    """The content hashes of all pictures that a checked request names: guides, motion, a first
+    picture unless it is to be generated, and a reference picture.
     """
     named = [keyframe for control in request["controls"] for keyframe in control["keyframes"]]
+    named += request.get("deflicker", [])
     if "sha256" in request["sampling"].get("first_frame", {}):
         named.append(request["sampling"]["first_frame"])
     if "image_prompt" in request:
@@ -104,6 +106,18 @@ def _check_steps(where: str, control: dict[str, Any]) -> None:
             f"{where}.blur is {control['blur']}: only depth guides can be blurred, and this is "
             f"{control['guide']}."
         )
+
+
+def _check_motions(motions: list[dict[str, Any]], frames: int) -> None:
+    seen: set[tuple[int, int]] = set()
+    for number, motion in enumerate(motions):
+        ends = motion["clip_frame"], motion["to"]
+        if max(ends) >= frames or abs(ends[0] - ends[1]) != 1 or ends in seen:
+            raise RequestError(
+                f"deflicker[{number}] is from clip frame {ends[0]} to {ends[1]}: it must be from a "
+                f"frame to one beside it, both below {frames}, and named once."
+            )
+        seen.add(ends)
 
 
 def _check_frames(where: str, what: str, entries: list[dict[str, Any]], frames: int) -> None:

@@ -44,6 +44,7 @@ class Checkpoint:
     ``schedule`` is the noise schedule (of the request's sampling) where it is not the model's own.
     ``keyframes`` says for a guide which keyframes the model is best held at, where nobody chose
     any (as the command line spells them); for the others that is at the camera's keys.
+    ``deflicker`` says whether its frames are the better for being steadied along motion.
     ``vocabulary`` are the words of a model that has learned few.
     """
 
@@ -62,6 +63,7 @@ class Checkpoint:
     guidance_end: float = 1.0
     schedule: str | None = None
     keyframes: Mapping[str, str] = field(default_factory=dict)
+    deflicker: bool = False
     vocabulary: Vocabulary | None = None
 
 
@@ -125,6 +127,7 @@ def _read_card(folder: Path) -> Checkpoint:
             guidance_end=float(defaults.get("guidance_end", 1.0)),
             schedule=defaults.get("schedule"),
             keyframes=read_keyframes(defaults),
+            deflicker=bool(defaults.get("deflicker", False)),
             lineart_width=float(card["lineart_width"]),
             encoders=encoders,
             image_prompt=_takes_pictures(folder, card),

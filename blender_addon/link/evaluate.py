@@ -69,7 +69,7 @@ class Evaluation:
 
     def _render(self, blend: Path, guide: str, out: Path, progress: Progress) -> None:
         out.mkdir(parents=True)
-        settings = GenerateSettings(blend, out, guide=guide, keyframes="all")
+        settings = GenerateSettings(blend, out, guide=guide, keyframes="all", guides_only=True)
         task = guides_task(settings, self.checkpoint, out)
         quiet = Progress(lambda event: None, progress.cancelled)
         made = run_task(self.blender, task, quiet)["guides"]

@@ -39,7 +39,8 @@ class GenerateSettings:
     strengths of their own; see ``held_at``). ``near`` and ``far`` are scene units, ``crease``
     degrees between faces, ``lines_of`` a collection's name, ``line_thickness`` a factor on the
     width of lines that the model was made for: of the guides. ``in_between`` asks for a
-    picture for every scene frame, ``also`` for guides of further kinds.
+    picture for every scene frame, ``deflicker`` for frames steadied along the scene's motion
+    (None: where it suits model and quality), ``also`` for guides of further kinds.
     """
 
     blend: Path
@@ -66,6 +67,7 @@ class GenerateSettings:
     lines_of: str | None = None
     line_thickness: float = 1.0
     in_between: bool = False
+    deflicker: bool | None = None
     guides_only: bool = False
     write_blend: bool = True
     force: bool = False
@@ -97,6 +99,11 @@ class GenerateSettings:
     def held_at(self, checkpoint: Checkpoint) -> str:
         """The keyframes asked for, or else those that suit ``checkpoint``."""
         return self.keyframes or checkpoint.keyframes.get(self.guide, "camera")
+
+    def steadied(self, checkpoint: Checkpoint) -> bool:
+        """Whether frames are to be steadied along the scene's motion."""
+        usual = checkpoint.deflicker and self.quality.deflicker
+        return usual if self.deflicker is None else self.deflicker
 
     @property
     def prompts(self) -> list[str]:
@@ -217,7 +224,8 @@ class Generation:
             request["sampling"] |= settings.long_clip.sampling(checkpoint.frames)
             request["sampling"] |= replace(settings.passes, schedule=level.schedule).sampling()
             (folder.staging / "request.json").write_bytes(canonical_json(request))
-            guides = [folder.staging / "guides" / guide["file"] for guide in shot["guides"]]
+            sent = (*shot["guides"], *shot["motions"])
+            guides = [folder.staging / "guides" / each["file"] for each in sent]
             takes = run_job(client, request, [*guides, *own.files], folder, progress)
         takes = finish_takes(request, takes, folder, blender, progress, self.host.engine_python)
         outcome = Outcome(settings.out, shot, takes, request)
@@ -335,6 +343,7 @@ def guides_task(settings: GenerateSettings, checkpoint: Checkpoint, out: Path) -
         "crease": settings.crease,
         "lines_of": settings.lines_of,
         "in_between": settings.in_between and not settings.guides_only,
+        "deflicker": settings.steadied(checkpoint) and not settings.guides_only,
         "enable_autoexec": settings.enable_autoexec,
     }
 
@@ -354,7 +363,12 @@ def _render_guides(
         for each in settings.also:
             # In a Blender of its own: rendering a kind of guide changes the scene for good.
             asked = replace(
-                settings, guide=each.guide, keyframes=each.keyframes, in_between=False, also=()
+                settings,
+                guide=each.guide,
+                keyframes=each.keyframes,
+                in_between=False,
+                deflicker=False,
+                also=(),
             )
             depth = next((made["depth"] for made in (shot, *others) if made["depth"]), None)
             if depth is not None and each.guide == "depth":

@@ -12,7 +12,8 @@ from .catalogue import PRESETS, Checkpoint
 class Quality:
     """A quality level: factors on the steps and on the guidance that the model's card names, and a
     noise schedule (of the request's sampling) where the card names none. A model whose card has
-    weights for few steps at this level uses these in place of all three.
+    weights for few steps at this level uses these in place of all three. ``deflicker`` says whether
+    frames are steadied along the scene's motion where the model's card asks for it.
     """
 
     id: str
@@ -21,6 +22,7 @@ class Quality:
     steps: float
     guidance: float
     schedule: str | None = None
+    deflicker: bool = True
 
 
 @dataclass(frozen=True)

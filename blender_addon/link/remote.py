@@ -156,6 +156,7 @@ def checkpoint_there(description: dict) -> Checkpoint:
             guidance_end=float(defaults.get("guidance_end", 1.0)),
             schedule=defaults.get("schedule"),
             keyframes=read_keyframes(defaults),
+            deflicker=bool(defaults.get("deflicker", False)),
             lineart_width=float(description["lineart_width"]),
             encoders={g: tuple(k) for g, k in description.get("encoders", {}).items()},
             image_prompt=bool(description.get("image_prompt", False)),

@@ -11,7 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import AnimaticError
-from ..shot.in_between_files import MOTION, check_motion
+from ..shot.in_between_files import check_motion
+from ..shot.motion_files import MOTION, STEADY
 from ..shot.request import canonical_json
 from ..shot.take_folder import OutputFolder, load_take
 from ..shot.timing import decimal
@@ -65,7 +66,8 @@ class Replay:
         checkpoint = self.host.find(request["checkpoint"]["name"])
         shot = shot_of(request, self.in_between)
         between = bool(shot.get("in_between"))
-        motion = next((guide.parent for guide in guides.values()), Path()) / MOTION
+        places = (g.parent.parent if g.parent.name == STEADY else g.parent for g in guides.values())
+        motion = next(places, Path()) / MOTION
         exact = between and bool(request.get("shot", {}).get("in_between"))
         exact = exact and shot["scene_fps"] == request["shot"]["scene_fps"]
         if exact:
@@ -75,7 +77,9 @@ class Replay:
             (folder.staging / "request.json").write_bytes(canonical_json(request))
             (folder.staging / "guides").mkdir()
             for guide in guides.values():
-                shutil.copy(guide, folder.staging / "guides")
+                place = folder.staging / "guides" / (STEADY if guide.parent.name == STEADY else "")
+                place.mkdir(exist_ok=True)
+                shutil.copy(guide, place)
             if exact:
                 shutil.copytree(motion, folder.staging / "guides" / MOTION)
             with start_engine(self.host, checkpoint) as engine:

@@ -1,9 +1,9 @@
-"""Exact motion: where each point that a scene frame shows lies in the clip frames beside it.
+"""Exact motion: where each point that a frame shows lies in the clip frames beside it.
 
 Blender's own vector pass reaches to the frame before and after only, and knows nothing of a lens
 that we set from Python. So the surfaces of all three times are read as a render sees them, and the
-mesh of the scene frame is rendered with the positions that its points have at the two other times:
-a ray gives all of it to the precision of single numbers, over any distance in time, for rigid and
+mesh of the frame is rendered with the positions that its points have at the two other times: a ray
+gives all of it to the precision of single numbers, over any distance in time, for rigid and
 deforming meshes, instances and particles, camera moves and zooms alike.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..shot.exr import read_exr
 from ..shot.in_between import Seen, encode_motion, seen_in
-from ..shot.in_between_files import SIDES, motion_name
+from ..shot.motion_files import SIDES, Wanted
 from ..shot.png import write_png
 from ..shot.timing import ClipTiming
 from . import compat
@@ -45,9 +45,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Moment:
-    """All surfaces at one time, by a name that stays theirs; the camera's view and projection."""
+    """All surfaces at one time, by a name that stays theirs; the camera, its lens as it was then,
+    its view and projection."""
 
     camera: bpy.types.Object
+    lens: bpy.types.Camera
     view: np.ndarray
     projection: np.ndarray
     pieces: dict[tuple, Piece]
@@ -167,14 +169,17 @@ class MotionRenderer:
         view = np.linalg.inv(
             np.array(camera.evaluated_get(graph).matrix_world.normalized(), np.float64)
         )
-        return Moment(stage.filmed_by, view, np.array(projection, np.float64), pieces)
+        lens = stage.camera.copy()
+        lens.animation_data_clear()
+        lens.dof.use_dof = False  # its rays start anywhere on the lens
+        return Moment(stage.filmed_by, lens, view, np.array(projection, np.float64), pieces)
 
     def seen(self, moment: Moment) -> Seen:
-        """Return what the camera sees at ``moment``. It must be the one that was read last."""
+        """Return what the camera sees at ``moment``."""
         return seen_in(self._render(moment, [])[0])
 
     def motions(self, moment: Moment, others: Sequence[tuple[Moment, Seen]]) -> list[np.ndarray]:
-        """Return the motion from ``moment``, which was read last, to each of ``others``.
+        """Return the motion from ``moment`` to each of ``others``, of which there are two at most.
 
         As shot/in_between.py says; one all 0 where another camera films.
         """
@@ -195,9 +200,8 @@ class MotionRenderer:
         self, moment: Moment, others: Sequence[Moment]
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return planar Z [H, W], and for each other time the places [H, W, 3] of what is seen."""
-        self.stage.camera.dof.use_dof = False  # its rays start anywhere on the lens
         item = self._build(moment, others)
-        camera = bpy.data.objects.new("Animatic Motion", self.stage.camera)
+        camera = bpy.data.objects.new("Animatic Motion", moment.lens)
         objects = self.scene.collection.objects
         objects.link(camera)
         objects.link(item)
@@ -275,7 +279,7 @@ class MotionRenderer:
         """Where the directions of ``sky`` lie at another time: they turn, but are never nearer."""
         height, width = sky.shape
         rows, columns = np.nonzero(sky)
-        if self.stage.camera.type == "ORTHO":  # every pixel looks the same way
+        if moment.lens.type == "ORTHO":  # every pixel looks the same way
             return columns.astype(np.float64), rows.astype(np.float64)
         ends = np.stack(
             [
@@ -340,29 +344,31 @@ def _prepare(scene: bpy.types.Scene, like: bpy.types.RenderSettings) -> None:
 
 
 def render_motion(
-    stage: Stage, timing: ClipTiming, scratch: Path, out: Path, on_step: OnStep
+    stage: Stage, timing: ClipTiming, wanted: Wanted, scratch: Path, on_step: OnStep
 ) -> list[str]:
-    """Write the motion of every scene frame that lies between clip frames into the folder ``out``.
+    """Write the motion files that are ``wanted``.
 
-    Two files each, for the clip frame before and the one after; after the last clip frame there
-    is only the first. Returns the names of objects without motion, because their mesh is made anew
-    at each frame. Changes the stage's scene for good.
+    Returns the names of objects without motion, because their mesh is made anew at each frame.
+    Changes the stage's scene for good.
     """
-    out.mkdir(parents=True, exist_ok=True)
     renderer = MotionRenderer(stage, scratch)
     clip: dict[int, tuple[Moment, Seen]] = {}
-    between = timing.between()
-    for done, (frame, before, _) in enumerate(between, start=1):
-        sides = [k for k in (before, before + 1) if k < timing.frames]
-        for k in [k for k in clip if k < before]:
+
+    def at(k: int) -> tuple[Moment, Seen]:
+        if k not in clip:
+            moment = renderer.read(timing.scene_time(k))
+            clip[k] = (moment, renderer.seen(moment))
+        return clip[k]
+
+    times = {timing.scene_time(k): k for k in range(timing.frames)}
+    for done, (when, sides) in enumerate(sorted(wanted.items()), start=1):
+        for k in [k for k in clip if k < min(sides) and times.get(when) != k]:
             del clip[k]
-        for k in sides:
-            if k not in clip:
-                moment = renderer.read(timing.scene_time(k))
-                clip[k] = (moment, renderer.seen(moment))
-        moment = renderer.read(Fraction(frame))
-        motions = renderer.motions(moment, [clip[k] for k in sides])
-        for side, motion in zip(SIDES, motions, strict=False):
-            write_png(out / motion_name(frame - timing.start, side), motion)
-        on_step(done, len(between), f"motion {done} of {len(between)}")
+        beside = [at(k) for k in sides]
+        moment = at(times[when])[0] if when in times else renderer.read(when)
+        motions = renderer.motions(moment, beside)
+        for path, motion in zip(sides.values(), motions, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(path, motion)
+        on_step(done, len(wanted), f"motion {done} of {len(wanted)}")
     return sorted(renderer.remade)

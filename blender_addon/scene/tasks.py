@@ -15,8 +15,8 @@ import numpy as np
 
 from ..shot.contact_sheet import contact_sheet
 from ..shot.framing import guide_size
-from ..shot.in_between_files import MOTION
 from ..shot.keyframes import SCENE_KINDS, choose_frames, parse_keyframes
+from ..shot.motion_files import Wanted, wanted_beside, wanted_between
 from ..shot.png import write_png
 from ..shot.timing import (
     ClipTiming,
@@ -121,7 +121,8 @@ def make_guides(task: dict, emit: Emit) -> dict:
     )
     found = find_keyframes(scene, shot, spec.kind) if spec.kind in SCENE_KINDS else []
     snapped = snap_keyframes(choose_frames(spec, timing, found), timing)
-    between = bool(task.get("in_between")) and bool(timing.between())
+    between = wanted_between(timing, out) if task.get("in_between") else {}
+    beside = wanted_beside(timing, out) if task.get("deflicker") else {}
     last = timing.scene_time(timing.frames - 1)
     last = max(last, Fraction(shot.end)) if between else last
     missed = leave_out_smoke(scene)
@@ -149,15 +150,13 @@ def make_guides(task: dict, emit: Emit) -> dict:
         frames = {each.clip_frame: f"frame {decimal(each.asked)}" for each in snapped if each.kept}
         names = _write(out, task["guide"], pictures, frames)
         rendered = time.monotonic()
-        if between:
-            remade = render_motion(stage, timing, Path(scratch), out / MOTION, on_step)
-            description["in_between"] = True
-            if remade:
+        if between or beside:
+            remade = render_motion(stage, timing, between | beside, Path(scratch), on_step)
+            more += _tell_remade(remade, bool(between), bool(beside))
+            if remade and between:
                 description["optical_flow"] = True
-                more.append(
-                    f"The mesh of {', '.join(remade[:5])} is another one at each frame: between "
-                    "two frames of the clip its motion is measured in the pictures."
-                )
+        if between:
+            description["in_between"] = True
         elif task.get("in_between"):
             more.append("The clip has a picture for every scene frame: there are none in between.")
     return {
@@ -174,16 +173,43 @@ def make_guides(task: dict, emit: Emit) -> dict:
             }
             for k, name in names.items()
         ],
+        "motions": _motions(beside, timing, out),
         "depth": depth,
         "warnings": warnings + more,
         "seconds": {
             "open": round(opened - started, 3),
             "guides": round(rendered - opened, 3),
-            **({"motion": round(time.monotonic() - rendered, 3)} if between else {}),
+            **({"motion": round(time.monotonic() - rendered, 3)} if between or beside else {}),
         },
         "blender": bpy.app.version_string,
         "source_sha256": file_sha256(blend),
     }
+
+
+def _tell_remade(remade: list[str], between: bool, beside: bool) -> list[str]:
+    """Sentences about objects whose mesh is made anew at each frame."""
+    if not remade:
+        return []
+    told = []
+    if between:
+        told.append("between two frames of the clip its motion is measured in the pictures")
+    if beside:
+        told.append("Deflicker leaves it as the model makes it")
+    return [f"The mesh of {', '.join(remade[:5])} is another one at each frame: {'; '.join(told)}."]
+
+
+def _motions(beside: Wanted, timing: ClipTiming, out: Path) -> list[dict]:
+    """The motion from clip frame to clip frame, with its files below ``out``."""
+    return [
+        {
+            "clip_frame": k,
+            "to": other,
+            "file": path.relative_to(out).as_posix(),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for k in range(timing.frames)
+        for other, path in beside.get(timing.scene_time(k), {}).items()
+    ]
 
 
 def _render(

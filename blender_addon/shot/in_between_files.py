@@ -18,17 +18,9 @@ from numpy.typing import NDArray
 from .errors import ShotError
 from .in_between import Side, blend, enlarged
 from .in_between_flow import flow_motions
+from .motion_files import MOTION, sides_of, wanted_between
 from .png import read_png, write_png
 from .timing import ClipTiming, decimal
-
-SIDES = ("before", "after")
-MOTION = "motion"
-"""The folder of the motion, among the guides."""
-
-
-def motion_name(index: int, side: str) -> str:
-    """The file of the motion from scene frame ``start + index`` to the clip frame on ``side``."""
-    return f"{index + 1:04d}_{side}.png"
 
 
 def frames_name(scene_fps: Fraction) -> str:
@@ -48,12 +40,10 @@ def needs_flow(shot: Mapping[str, Any], guides: Path) -> bool:
 
 def check_motion(shot: Mapping[str, Any], guides: Path) -> None:
     """Raise ShotError where ``guides``, a run's folder, lacks motion that ``shot`` needs."""
-    for index, before, _ in _between(shot):
-        for _, name in _files(shot, index, before):
-            if not (guides / MOTION / name).is_file():
-                raise ShotError(
-                    f"The motion {guides / MOTION / name} is missing: render the scene again."
-                )
+    for sides in wanted_between(ClipTiming.of_shot(shot), guides).values():
+        for path in sides.values():
+            if not path.is_file():
+                raise ShotError(f"The motion {path} is missing: render the scene again.")
 
 
 def make_frames(
@@ -84,10 +74,10 @@ def make_frames(
         if share:
             # After the last clip frame there is only that one, however long ago.
             shares = (float(1 - share), float(share)) if before + 1 < timing.frames else (1.0,)
-            files = _files(shot, index, before)
-            pictures = [_read(_clip_frame(take, k), np.dtype(np.uint8), 3) for k, _ in files]
+            files = sides_of(timing, timing.start + index)
+            pictures = [_read(_clip_frame(take, k), np.dtype(np.uint8), 3) for k in files]
             sides: list[Side] = []
-            for weight, picture, (_, name) in zip(shares, pictures, files, strict=True):
+            for weight, picture, name in zip(shares, pictures, files.values(), strict=True):
                 if exact:
                     motion = _read(guides / MOTION / name, np.dtype(np.uint16), 4)
                     sides.append((picture, enlarged(motion, *picture.shape[:2]), weight))
@@ -116,13 +106,3 @@ def _read(path: Path, numbers: np.dtype, channels: int) -> NDArray[Any]:
 
 def _clip_frame(take: Path, k: int) -> Path:
     return take / "frames" / f"{k + 1:04d}.png"
-
-
-def _between(shot: Mapping[str, Any]) -> list[tuple[int, int, Fraction]]:
-    return [(f - shot["start"], k, share) for f, k, share in ClipTiming.of_shot(shot).between()]
-
-
-def _files(shot: Mapping[str, Any], index: int, before: int) -> list[tuple[int, str]]:
-    """Return (clip frame, file of the motion to it) for each side."""
-    sides = zip((before, before + 1), SIDES, strict=True)
-    return [(k, motion_name(index, side)) for k, side in sides if k < shot["clip"]["frames"]]

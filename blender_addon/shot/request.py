@@ -184,6 +184,8 @@ def build_request(
     keyframes = keyed_guides(guides, shot.get("keyframes", []), strengths)
     clip = shot["shot"]["clip"]
     prompts = _snapped_prompts(shot["shot"], steering) if steering.prompts else []
+    named = ("clip_frame", "to", "sha256")
+    motions = [{name: each[name] for name in named} for each in shot.get("motions", [])]
     return {
         "schema": SCHEMA,
         "prompt": prompt,
@@ -204,6 +206,7 @@ def build_request(
             }
         ],
         "sampling": {"steps": steps, "guidance": float(guidance), **steering.sampling()},
+        **({"deflicker": motions} if motions else {}),
         "seeds": list(seeds),
         "shot": {**shot["shot"], "depth": shot["depth"]},
     }

@@ -23,6 +23,7 @@ from typing import Any
 
 from .errors import ShotError
 from .in_use import Lock, sweep_staging
+from .motion_files import MOTION, STEADY
 from .own_pictures import SUFFIXES
 from .request import SCHEMA, request_hash
 
@@ -32,6 +33,7 @@ _OURS = re.compile(
     r"|guides/(contact_sheet|(depth|lineart|render)_\d{4})\.png"
     r"|guides/(first|reference)\.(png|jpg|webp|tif|bmp)"
     r"|guides/motion/\d{4,}_(before|after)\.png"
+    r"|guides/deflicker/\d{4,}_\d{4,}\.png"
     r"|(take-\d{2,}/)?(take\.json|video(-[\d.]+)?\.mp4|(frames(-[\d.]+)?|held-[\d.]+)/\d{4,}\.png)"
 )
 # Written by every run, and hardly by anything else: shows that the files are a run's.
@@ -209,7 +211,8 @@ def _ours(out: Path) -> list[str]:
     # Looked for where they can be: an output folder may hold anything besides, and much of it.
     kinds = ("frames*/*", "held-*/*")
     in_takes = (f"take-*/{kind}" for kind in kinds)
-    places = ("*", "guides/*", "guides/motion/*", "take-*/*", *kinds, *in_takes)
+    guides = ("guides/*", f"guides/{MOTION}/*", f"guides/{STEADY}/*")
+    places = ("*", *guides, "take-*/*", *kinds, *in_takes)
     names = (path.relative_to(out).as_posix() for place in places for path in out.glob(place))
     return sorted(name for name in names if _OURS.fullmatch(name) and not (out / name).is_dir())
 
@@ -269,7 +272,8 @@ def _remove_empty_below(out: Path) -> None:
     takes = sorted(out.glob("take-*"))
     kinds = ("frames*", "held-*")
     frames = [folder for take in (out, *takes) for kind in kinds for folder in take.glob(kind)]
-    for folder in [out / "guides" / "motion", out / "guides", *frames, *takes]:
+    guides = [out / "guides" / name for name in (MOTION, STEADY, "")]
+    for folder in [*guides, *frames, *takes]:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -333,7 +337,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _guides(request: dict[str, Any], folder: Path) -> dict[str, Path]:
     # By content, so that a renamed file is found, and no name from a request is ever opened.
-    pictures = sorted(p for p in (folder / "guides").glob("*") if p.suffix in SUFFIXES)
+    places = (folder / "guides", folder / "guides" / STEADY)
+    pictures = sorted(p for f in places for p in f.glob("*") if p.suffix in SUFFIXES)
     found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in pictures}
     guides = {}
     for control in request["controls"]:
@@ -345,6 +350,13 @@ def _guides(request: dict[str, Any], folder: Path) -> dict[str, Path]:
                 state = "has changed since" if path.is_file() else "is missing"
                 raise ShotError(f"The guide {path} {state}: render the scene again.")
             guides[sha256] = found[sha256]
+    for motion in request.get("deflicker", []):
+        if motion["sha256"] not in found:
+            raise ShotError(
+                f"Motion between frames is not in {places[1]} any more, or has changed: render the "
+                "scene again."
+            )
+        guides[motion["sha256"]] = found[motion["sha256"]]
     own = {
         "reference picture": request.get("image_prompt"),
         "first picture": request.get("sampling", {}).get("first_frame"),

@@ -200,6 +200,7 @@ def _settings(
         crease=math.degrees(asked.crease) if asked.use_crease else None,
         lines_of=asked.lines_of.name if asked.lines_of is not None else None,
         in_between=asked.in_between,
+        deflicker={"ON": True, "OFF": False}.get(asked.deflicker),
         steering=_steering(scene, shot),
         long_clip=long_clip(asked),
         line_thickness=asked.thickness,

@@ -26,6 +26,7 @@ class ANIMATIC_PT_look(SubPanel, bpy.types.Panel):
         column.prop(settings, "quality")
         column.prop(settings, "model")
         column.prop(settings, "temporal")
+        column.prop(settings, "deflicker")
         column.prop(settings, "in_between")
         override(column, settings, "upscale")
 

@@ -213,6 +213,18 @@ class AnimaticSettings(ExpertSettings, bpy.types.PropertyGroup):
             "Off: each picture of the model is held until the next"
         ),
     )
+    deflicker: bpy.props.EnumProperty(
+        name="Deflicker",
+        description=(
+            "Average what each surface looks like over neighbouring frames, along your scene's "
+            "own motion"
+        ),
+        items=[
+            ("AUTO", "Auto", "Where the model is the better for it, and the quality is not Draft"),
+            ("ON", "On", "Steady the frames. Blender takes some time to read the motion"),
+            ("OFF", "Off", "The frames as the model makes them"),
+        ],
+    )
     use_upscale: bpy.props.BoolProperty(
         name="Enlarge",
         description="Make the video larger in a second pass, which draws more detail",

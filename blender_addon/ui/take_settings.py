@@ -62,6 +62,10 @@ def restore(scene: bpy.types.Scene, take: TakeOnDisk) -> None:
     brought = {name for name, _ in level.loras}
     _restore_loras(settings, [lora for lora in request["loras"] if lora["name"] not in brought])
     _restore_sampling(settings, checkpoint, level, request["sampling"])
+    steadied = "deflicker" in request
+    own_way = "ON" if steadied else "OFF"
+    usual = checkpoint.deflicker and QUALITIES[settings.quality].deflicker
+    settings.deflicker = "AUTO" if steadied == usual else own_way
     _restore_guide(settings, request["shot"])
     _restore_clip(scene, checkpoint, request["shot"])
     _restore_guide_frames(scene, request)

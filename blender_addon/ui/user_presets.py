@@ -32,6 +32,7 @@ class ANIMATIC_OT_preset_add(AddPresetBase, bpy.types.Operator):
             "thickness",
             "reference",
             "reference_scale",
+            "deflicker",
             "in_between",
             "use_upscale",
             "upscale",

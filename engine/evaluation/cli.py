@@ -13,8 +13,9 @@ from ..checkpoint import content_hash, read_info
 from ..device import default_plan
 from ..errors import EngineError
 from ..training.description import describe
-from .evaluate import DRAFT, GUIDE_WORDS, GUIDED, STANDARD, evaluate
+from .evaluate import GUIDE_WORDS, GUIDED, STANDARD, evaluate
 from .report import markdown
+from .subjects import DRAFT
 from .truth import BLENDER_SEED, blender_clips, held_out_blockouts, ray_cast_clips
 
 
@@ -39,6 +40,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--guides", nargs="+", choices=GUIDE_WORDS, default=list(GUIDE_WORDS), help="only theirs")
     add("--keyframes", nargs="+", type=int, default=[], help="only with so many, e.g. 2 16")
     add("--steps", type=int, help="of guided sampling (the checkpoint's; quick: 8)")
+    add(
+        "--deflicker",
+        action=argparse.BooleanOptionalAction,
+        help="steady the frames along the true motion (as the model's card says; not at draft)",
+    )
     add("--seed", type=int, default=1)
     add("--json", type=Path, metavar="FILE", help="write the figures there")
     add("--out", type=Path, default=Path("out/evaluate"), help="folder of the picture grids")
@@ -93,6 +99,7 @@ def _run(options: argparse.Namespace) -> None:
         options.seed,
         options.guides,
         options.keyframes,
+        options.deflicker,
         options.out,
         progress,
     )
@@ -101,6 +108,8 @@ def _run(options: argparse.Namespace) -> None:
         cut += f" --guides {' '.join(options.guides)}"
     if options.keyframes:
         cut += f" --keyframes {' '.join(map(str, options.keyframes))}"
+    if options.deflicker is not None:
+        cut += " --deflicker" if options.deflicker else " --no-deflicker"
     report = {
         "command": f"animatic evaluate --model {info.name}{cut} --quality {options.quality} "
         f"--clips {options.clips} --blender-clips {counts.get('Blender', 0)}",

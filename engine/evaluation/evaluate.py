@@ -14,12 +14,12 @@ from ..vae import decode, encode
 from .estimator import FOLDER, fingerprint, load_estimator
 from .figures import clip_figures, mean_figures
 from .report import shown
-from .subjects import BASELINE_FOLDER, Subject
+from .subjects import BASELINE_FOLDER, DRAFT, Subject
 from .truth import KnownClip, save_index
 
 GUIDE_WORDS = {"depth": "depth", "lineart": "line-art", "render": "render"}
-# The usual quality level, the quick one, and guided sampling, which is no level.
-STANDARD, DRAFT, GUIDED = "standard", "draft", "guided"
+# The usual quality level, and guided sampling, which is no level.
+STANDARD, GUIDED = "standard", "guided"
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def evaluate(
     seed: int,
     guides: Collection[str],
     counts: Collection[int],
+    deflicker: bool | None,
     out: Path,
     progress: Callable[[str, int, int], None],
 ) -> tuple[list[dict[str, Any]], str]:
@@ -108,9 +109,9 @@ def evaluate(
 
     ``steps`` are those of guided sampling (`Subject.sampling`). The first two rows are the floor:
     true pictures, and the same through the autoencoder; then come one without guide and those of
-    ``guides`` (see `trials` for ``counts``). ``progress(what, done, of)`` counts clips.
-    Raises FileNotFoundError where the checkpoint brings no estimator, EngineError where it cannot
-    make the clips.
+    ``guides`` (see `trials` for ``counts``, `Subject` for ``deflicker``). ``progress(what, done,
+    of)`` counts clips. Raises FileNotFoundError where the checkpoint brings no estimator,
+    EngineError where it cannot make the clips.
     """
     folder = checkpoint / "evaluation" / FOLDER
     if not folder.is_dir():
@@ -119,13 +120,13 @@ def evaluate(
             "structure cannot be measured. Train one with `animatic train estimator`."
         )
     estimator = load_estimator(folder)
-    subject = Subject(checkpoint)
+    subject = Subject(checkpoint, deflicker=deflicker)
     per_frame = (checkpoint / "evaluation" / BASELINE_FOLDER).is_dir()
     frames = len(clips[0].pictures)
     few_steps = subject.info.few_steps.get("steps", {})
     asked = [guide for guide in subject.info.guides if guide in guides]
     planned = trials(asked, per_frame, few_steps, frames, quick, quality, counts)
-    baseline = Subject(checkpoint, per_frame=True) if per_frame else subject
+    baseline = Subject(checkpoint, True, deflicker) if per_frame else subject
     grids: dict[str, list[Tensor]] = {clip.name + clip.source: [] for clip in clips}
     rows: list[dict[str, Any]] = []
 

@@ -53,15 +53,16 @@ def warp_error(made: Tensor, clip: KnownClip) -> float:
     height, width = made.shape[-2:]
     rows = torch.arange(height)[:, None].expand(height, width)
     columns = torch.arange(width)[None].expand(height, width)
-    x = (columns + clip.flow[:, 0] + 0.5) / width * 2 - 1
-    y = (rows + clip.flow[:, 1] + 0.5) / height * 2 - 1
+    flow, visible = clip.flow.forward[0], clip.flow.forward_visible[0]
+    x = (columns + flow[:, 0] + 0.5) / width * 2 - 1
+    y = (rows + flow[:, 1] + 0.5) / height * 2 - 1
     places = torch.stack([x, y], dim=-1)
     # The outermost half of a pixel is seen, too: what lies past it is not black.
     warped = F.grid_sample(
         made[1:], places, mode="bilinear", padding_mode="border", align_corners=False
     )
     change = (warped - made[:-1]).abs().mean(dim=1)
-    return change[clip.visible].mean().item() if clip.visible.any() else 0.0
+    return change[visible].mean().item() if visible.any() else 0.0
 
 
 def psnr(made: Tensor, true: Tensor) -> float:

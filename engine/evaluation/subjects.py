@@ -17,6 +17,16 @@ from .eight_bits import read_weights
 from .truth import KnownClip
 
 BASELINE_FOLDER = "per_frame_depth"
+# The quick quality level.
+DRAFT = "draft"
+
+
+def _deflickered(motions: Mapping[tuple[int, int], Path]) -> dict[str, Any]:
+    """What a request says of motion files."""
+    named = [
+        {"clip_frame": k, "to": other, "sha256": path.stem} for (k, other), path in motions.items()
+    ]
+    return {"deflicker": named} if named else {}
 
 
 class PerFrame(nn.Module):
@@ -57,12 +67,19 @@ def load_per_frame(folder: Path) -> SparseControlNetModel:
 
 
 class Subject:
-    """Makes clips through the engine's own front door."""
+    """Makes clips through the engine's own front door.
 
-    def __init__(self, checkpoint: Path, per_frame: bool = False) -> None:
+    ``deflicker`` has the frames steadied along the true motion; None as the checkpoint's card says,
+    but not at Draft, as the product does.
+    """
+
+    def __init__(
+        self, checkpoint: Path, per_frame: bool = False, deflicker: bool | None = None
+    ) -> None:
         self.engine = Engine()
         self.engine.load(checkpoint, lambda event: None)
         self.info = self.engine.parts.info
+        self.deflicker = deflicker
         if per_frame:
             plan = self.engine.parts.plan
             wrapped: Any = PerFrame(load_per_frame(checkpoint / "evaluation" / BASELINE_FOLDER))
@@ -95,14 +112,20 @@ class Subject:
         with tempfile.TemporaryDirectory() as scratch:
             files = {} if guide is None else clip.guide_files(guide, keyframes, Path(scratch))
             request = self._request(clip, guide, files, level, steps, seed)
+            motions = clip.motion_files(Path(scratch)) if self._steadied(level) else {}
+            request |= _deflickered(motions)
 
             def on_event(event: dict[str, Any]) -> None:
                 if event["type"] == "phase" and event["phase"] == "sampling":
                     on_step(event["done"], event["of"])
 
-            guides = {path.stem: path for path in files.values()}
+            guides = {path.stem: path for path in (*files.values(), *motions.values())}
             take = self.engine.generate(request, guides, seed, on_event, lambda: False)
         return torch.from_numpy(take.frames).permute(0, 3, 1, 2).float() / 255
+
+    def _steadied(self, level: str) -> bool:
+        usual = bool(self.info.defaults["deflicker"]) and level != DRAFT
+        return usual if self.deflicker is None else self.deflicker
 
     def _request(
         self,

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..deflicker import encode_motion
 from ..training.arrangements import COLOURS, HELD_OUT_PAIRS
 from ..training.captions import SHAPE_NAMES
-from ..training.flow import optical_flow
+from ..training.flow import Flow, optical_flow
 from ..training.guides import render
 from ..training.raycast import Scene, camera_rays, shade, trace
 from ..training.scenes import Blockouts, make_blockouts
@@ -47,8 +48,7 @@ class KnownClip:
     pictures: Tensor  # [F, 3, h, w] in [0, 1]
     depth: Tensor  # [F, h, w] in [0, 1], 0: nothing there
     ident: Tensor  # [F, h, w], 0 the ground, object number + 1, -1 the sky
-    flow: Tensor  # [F-1, 2, h, w] pixels to the next frame
-    visible: Tensor  # [F-1, h, w] bool: still to be seen in the next frame
+    flow: Flow  # of this one clip, with a batch dimension of 1
     expected: Tensor  # [suns, colours, ceil(F / COLOUR_STRIDE), 3, h, w], half precision: large
     allowed: Tensor  # [objects, colours] bool
     unseen: Tensor  # [objects] bool
@@ -61,6 +61,22 @@ class KnownClip:
             content = self.guides[guide][frame]
             files[frame] = folder / f"{hashlib.sha256(content).hexdigest()}.png"
             files[frame].write_bytes(content)
+        return files
+
+    def motion_files(self, folder: Path) -> dict[tuple[int, int], Path]:
+        """Write the motion from frame to frame into ``folder``, each named by its SHA-256; return
+        the files by (frame, other frame).
+        """
+        files = {}
+        flow = self.flow
+        for k in range(flow.forward.shape[1]):
+            for ends, way, seen in (
+                ((k, k + 1), flow.forward, flow.forward_visible),
+                ((k + 1, k), flow.backward, flow.backward_visible),
+            ):
+                content = encode_motion(way[0, k], seen[0, k].float())
+                files[ends] = folder / f"{hashlib.sha256(content).hexdigest()}.png"
+                files[ends].write_bytes(content)
         return files
 
 
@@ -107,7 +123,6 @@ def _known(blockouts: Blockouts, index: int, side: int, lineart_width: float) ->
     words = blockouts.words[index]
     rendered = render(scene, side, lineart_width)
     codes = rendered.depth[0]
-    flow = optical_flow(scene, side)
     allowed = torch.zeros(scene.kind.shape[1], len(COLOURS), dtype=torch.bool)
     unseen = torch.zeros(len(allowed), dtype=torch.bool)
     for slot, (colour, shape) in enumerate(words.things):
@@ -126,8 +141,7 @@ def _known(blockouts: Blockouts, index: int, side: int, lineart_width: float) ->
         pictures=pictures,
         depth=codes.float() / 65535,
         ident=rendered.ident[0],
-        flow=flow.forward[0],
-        visible=flow.forward_visible[0],
+        flow=optical_flow(scene, side),
         expected=_expected(scene, side),
         allowed=allowed,
         unseen=unseen,

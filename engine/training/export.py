@@ -50,13 +50,16 @@ def describe(
     schedule: str | None = None,
     timestep_shift: float = 1.0,
     keyframes: Mapping[str, str] | None = None,
+    deflicker: bool = False,
 ) -> dict[str, Any]:
     """The content of animatic.json, but for the guides."""
     defaults: dict[str, Any] = {
         "steps": steps,
         "guidance": guidance,
         "guidance_end": guidance_end,
-    } | ({"keyframes": dict(keyframes)} if keyframes else {})
+    }
+    defaults |= {"keyframes": dict(keyframes)} if keyframes else {}
+    defaults |= {"deflicker": True} if deflicker else {}
     return {
         "schema": 1,
         "name": name,

@@ -19,8 +19,8 @@ from animatic.blender_addon.scene.gl_probe import can_render_with_gl
 from animatic.blender_addon.scene.motion_vectors import MotionRenderer, render_motion
 from animatic.blender_addon.scene.stage import Stage
 from animatic.blender_addon.shot.in_between import blend
-from animatic.blender_addon.shot.in_between_files import SIDES, motion_name
 from animatic.blender_addon.shot.in_between_flow import flow_motions
+from animatic.blender_addon.shot.motion_files import SIDES, motion_name, wanted_between
 from animatic.blender_addon.shot.png import read_png, write_png
 from animatic.blender_addon.shot.timing import ClipTiming
 
@@ -115,7 +115,9 @@ def test_a_mesh_that_is_made_anew_has_no_motion_and_is_named(scene, stage, tmp_p
     keyed(made, "location", frame_1=(0, 0, 0), frame_12=(0, 1.1, 0))
     timing = ClipTiming(1, 4, Fraction(24), 2, Fraction(8))
     add_box("Ground", (0, 0, -1.5), (90, 90, 1))
-    remade = render_motion(stage(), timing, tmp_path, tmp_path / "motion", lambda *_: None)
+    remade = render_motion(
+        stage(), timing, wanted_between(timing, tmp_path), tmp_path, lambda *_: None
+    )
     assert remade == ["Growing"]
     assert len(list((tmp_path / "motion").iterdir())) == 4
     trust = read_png(tmp_path / "motion" / motion_name(1, "before"))[..., 3]
@@ -143,9 +145,15 @@ def test_the_task_renders_motion_where_frames_lie_between(scene, tmp_path):
     add_box("Ground", (0, 0, -1.5), (90, 90, 1))
     keyed(scene.camera, "location", frame_1=(0, 0, 10), frame_12=(1, 0, 10))
     blend_file = save(tmp_path / "scene.blend")
-    made = run_child(tmp_path, blend=blend_file, in_between=True)
+    made = run_child(tmp_path, blend=blend_file, in_between=True, deflicker=True)
     assert made.code == 0, made.output
     assert made.result["shot"]["in_between"] is True
+    beside = [(each["clip_frame"], each["to"]) for each in made.result["motions"]]
+    assert beside == [(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2)]
+    files = {(each["clip_frame"], each["to"]): each["file"] for each in made.result["motions"]}
+    ways = {ends: read_png(tmp_path / "guides" / file) for ends, file in files.items()}
+    # The camera trucks to the right, so what it shows was further right before.
+    assert ways[1, 2][32, 32, 0] < 32768 < ways[1, 0][32, 32, 0]
     names = sorted(path.name for path in (tmp_path / "guides" / "motion").iterdir())
     assert names[:3] == ["0002_after.png", "0002_before.png", "0003_after.png"]
     assert len(names) == 14  # 6 frames with two sides, and the last two with one
@@ -180,7 +188,7 @@ def test_warped_frames_are_nearer_to_the_truth_than_a_fade(name, tmp_path):
         made.go_to(Fraction(frame))
         truth[frame] = made.render_picture()
     scene.render.engine = engine
-    render_motion(made, timing, tmp_path, tmp_path / "motion", lambda *_: None)
+    render_motion(made, timing, wanted_between(timing, tmp_path), tmp_path, lambda *_: None)
     rows = []
     (tmp_path / "clip").mkdir()
     for k in range(timing.frames):
@@ -216,7 +224,7 @@ def test_large_frames_take_seconds_and_little_memory(size, tmp_path):
     made = Stage(bpy.context.scene, read_film(bpy.context.scene), size, size, tmp_path)
     timing = ClipTiming(10, 16, Fraction(24), 3, Fraction(8))
     began = time.process_time()
-    render_motion(made, timing, tmp_path, tmp_path / "motion", lambda *_: None)
+    render_motion(made, timing, wanted_between(timing, tmp_path), tmp_path, lambda *_: None)
     rendered = time.process_time()
     picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     motion = [read_png(tmp_path / "motion" / motion_name(1, side)) for side in SIDES]

@@ -73,7 +73,7 @@ def test_where_nobody_chose_keyframes_the_models_card_does(scenes, tmp_path):
 
 
 def test_a_take_is_replayed_to_the_same_bits(rendered, models, tmp_path):
-    """A later one; test_in_between_frames replays a first."""
+    """A later one; test_in_between_and_steadied_frames replays a first."""
     folder, again = rendered[0] / "take-02", tmp_path / "again"
     result = run("generate", folder / "take.json", "--models", models, "--out", again)
     assert result.code == 0, result.err
@@ -261,11 +261,11 @@ def test_guides_only_starts_no_engine(scenes, models, tmp_path):
     assert "Also depth guides: 1 on clip frame 1; 24 on clip frame" in result.err
 
 
-def test_in_between_frames_at_the_scenes_rate_and_again_in_a_replay(scenes, models, tmp_path):
+def test_in_between_and_steadied_frames_and_again_in_a_replay(scenes, models, tmp_path):
     out, again = tmp_path / "shot", tmp_path / "again"
     result = run(
         "render", scenes(), "--prompt", "a box", "--model", "tiny", "--models", models, "--steps",
-        1, "--range", "1:10", "--near", 2, "--in-between", "--out", out, "--json",
+        1, "--range", "1:10", "--near", 2, "--in-between", "--deflicker", "--out", out, "--json",
     )  # fmt: skip
     assert result.code == 0, result.err
     summary = result.summary
@@ -274,6 +274,8 @@ def test_in_between_frames_at_the_scenes_rate_and_again_in_a_replay(scenes, mode
     assert summary["depth"]["near"] == 2.0
     request = json.loads((out / "request.json").read_text())
     assert request["shot"]["in_between"] is True
+    ends = [(each["clip_frame"], each["to"]) for each in request["deflicker"]]
+    assert ends == [(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2)]
     take = json.loads((out / "take.json").read_text())
     assert take["in_between"] == {"frames": "frames-24", "video": "video-24.mp4"}
     assert (out / "video-24.mp4").stat().st_size > 0
@@ -295,8 +297,10 @@ def test_in_between_frames_at_the_scenes_rate_and_again_in_a_replay(scenes, mode
     replay = run("generate", out / "take.json", "--models", models, "--out", again)
     assert replay.code == 0, replay.err
     assert {path.name: digest(path) for path in (again / "frames-24").iterdir()} == made
-    shutil.rmtree(out / "guides" / "motion")
-    refused = run("generate", out / "take.json", "--models", models, "--out", tmp_path / "no")
-    assert refused.code == 1
-    assert "is missing: render the scene again" in refused.err
+    for folder in ("motion", "deflicker"):
+        shutil.rmtree(again / "guides" / folder)
+        refused = run("generate", again / "take.json", "--models", models, "--out", tmp_path / "no")
+        assert refused.code == 1
+        assert "otion" in refused.err
+        assert "render the scene again" in refused.err
     assert not (tmp_path / "no").exists()

@@ -198,6 +198,10 @@ def first_frame(**asked):
     return {"sampling": {"steps": 2, "guidance": 7, "first_frame": {**asked, "share": True}}}
 
 
+def motion(clip_frame: int, to: int):
+    return [{"clip_frame": clip_frame, "to": to, "sha256": "a" * 64}]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -228,6 +232,9 @@ def first_frame(**asked):
             {"prompts": [{"clip_frame": 1, "prompt": "x"}] * 2},
             "prompts[1].clip_frame is 1 a second time: a clip frame can hold one prompt.",
         ),
+        ({"deflicker": motion(0, 2)}, "deflicker[0] is from clip frame 0 to 2: it must be from a"),
+        ({"deflicker": motion(0, 1) * 2}, "deflicker[1] is from clip frame 0 to 1: it must be"),
+        ({"deflicker": motion(1, 0)}, "1 of the request's guides are not"),
         ({"image_prompt": {"sha256": "a" * 64, "scale": 3}}, "image_prompt.scale is 3: it must be"),
         ({"image_prompt": {"sha256": "a" * 64, "scale": 1}}, "1 of the request's guides are not"),
         (first_frame(sha256="a" * 64, generated=True), "must be left out, for a picture that is"),

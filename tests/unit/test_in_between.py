@@ -16,13 +16,9 @@ from animatic.blender_addon.shot.in_between import (
     sample,
     seen_in,
 )
-from animatic.blender_addon.shot.in_between_files import (
-    MOTION,
-    make_frames,
-    motion_name,
-    needs_flow,
-)
+from animatic.blender_addon.shot.in_between_files import make_frames, needs_flow
 from animatic.blender_addon.shot.in_between_flow import flow_motions
+from animatic.blender_addon.shot.motion_files import MOTION, motion_name
 from animatic.blender_addon.shot.png import read_png, write_png
 from animatic.blender_addon.shot.timing import ClipTiming
 from hypothesis import given, settings

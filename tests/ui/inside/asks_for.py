@@ -23,7 +23,7 @@ with harness.extension():
     assert plain.passes.sampling() == plain.long_clip.sampling(16) == {}
     assert plain.pictures.reference is plain.pictures.first is None
     assert (plain.near, plain.far, plain.crease, plain.lines_of) == (None,) * 4
-    assert not plain.in_between
+    assert (plain.in_between, plain.deflicker) == (False, None)
     assert plain.line_thickness == 1.0
 
     # prompts at guide frames take the style's words, too; a frame that is off changes nothing
@@ -59,7 +59,7 @@ with harness.extension():
     settings.use_guidance_end = True
     settings.use_context, settings.context_length, settings.context_overlap = True, 8, 20
     settings.free_noise, settings.use_schedule, settings.schedule = True, True, "dpm"
-    settings.in_between, settings.loop = True, True
+    settings.in_between, settings.loop, settings.deflicker = True, True, "ON"
     settings.use_upscale, settings.upscale = True, 2.0
     settings.reference = "//a.jpg"
     for name, enabled in (("Ink", True), ("ZoomIn", False)):
@@ -67,7 +67,7 @@ with harness.extension():
         item.name, item.enabled, item.scale = name, enabled, 0.5
     full = run()
     assert (full.near, full.far, round(full.crease, 3)) == (3.0, 40.0, 120.0)
-    assert full.in_between
+    assert (full.in_between, full.deflicker) == (True, True)
     assert full.pictures.reference == harness.SCRATCH / "a.jpg"
     assert full.steering.loras == (("Ink", 0.5),)
     assert (full.steering.blur, full.steering.temporal, full.steering.end) == (2, 1.5, 0.75)
@@ -126,6 +126,7 @@ with harness.extension():
     assert (settings.blur, settings.temporal, settings.guide_end) == (2, 1.5, 0.75)
     assert (settings.in_between, settings.loop, settings.use_upscale) == (True, True, True)
     assert (settings.upscale, settings.reference_scale) == (2.0, 0.25)
+    assert settings.deflicker == "OFF"  # the model would be steadied by itself
     assert (settings.guide_start, settings.use_schedule, settings.schedule) == (0.125, True, "dpm")
     assert (settings.use_context, settings.context_length, settings.context_overlap) == (True, 8, 7)
     assert (settings.free_noise, settings.encoder) == (True, "usual")
