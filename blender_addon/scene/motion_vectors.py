@@ -25,91 +25,24 @@ from ..shot.timing import ClipTiming
 from . import compat
 from .errors import SceneError
 from .stage import OnStep, Stage, find_channel
+from .surfaces import Moment, read_surfaces
 from .visibility import hide_what_does_not_count, keep_one_view_layer
 
 _MOST_TRIANGLES = 30_000_000
 _NOWHERE = (0.0, 0.0, 1e6)
 """A place behind the camera: of a point that is not there at another time."""
-_ENGINE = "ANIMATIC_SURFACES"
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One object or instance: points [V, 3] of its mesh, triangles [T, 3], its place (4 x 4)."""
+class Look:
+    """What the camera sees at a moment: planar Z [H, W], inf where nothing is; where each point of
+    it lies at others, [H, W, 3] in their cameras' spaces; and which surfaces there are.
+    """
 
-    name: str
-    points: np.ndarray
-    triangles: np.ndarray
-    matrix: np.ndarray
-
-
-@dataclass(frozen=True)
-class Moment:
-    """All surfaces at one time, by a name that stays theirs; the camera, its lens as it was then,
-    its view and projection."""
-
-    camera: bpy.types.Object
-    lens: bpy.types.Camera
-    view: np.ndarray
-    projection: np.ndarray
-    pieces: dict[tuple, Piece]
-
-    def seen_from_camera(self, key: tuple) -> np.ndarray:
-        """The points of a piece in the camera's space, [V, 3]."""
-        piece = self.pieces[key]
-        return _moved(self.view @ piece.matrix, piece.points)
-
-
-def _moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    # In double precision: a camera far from the scene's origin loses digits otherwise.
-    return points.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-class _Surfaces(bpy.types.RenderEngine):
-    """Renders nothing: it is how to see the scene as a render does, not as a viewport."""
-
-    bl_idname = _ENGINE
-    bl_label = "Animatic Surfaces"
-    pieces: dict[tuple, Piece] | None = None
-
-    def render(self, depsgraph: bpy.types.Depsgraph) -> None:
-        """Keep the pieces of the scene at the time that is rendered."""
-        type(self).pieces = _read_pieces(depsgraph)
-
-
-def _read_pieces(depsgraph: bpy.types.Depsgraph) -> dict[tuple, Piece]:
-    meshes: dict[int, tuple[np.ndarray, np.ndarray] | None] = {}
-    pieces: dict[tuple, Piece] = {}
-    for instance in depsgraph.object_instances:
-        item = instance.object
-        # A curve, text or metaball comes twice, the second time as the mesh that is rendered.
-        if item.type != "MESH" or not instance.show_self or not item.visible_camera:
-            continue
-        name = item.data.as_pointer()
-        if name not in meshes:
-            meshes[name] = _read_mesh(item)
-        mesh = meshes[name]
-        if mesh is None:
-            continue
-        parent = instance.parent.original.as_pointer() if instance.is_instance else 0
-        number = tuple(instance.persistent_id) if instance.is_instance else ()
-        key: tuple = (parent, item.original.as_pointer(), number)
-        # One object can hand out several pieces of geometry, of which one is its own.
-        while key in pieces:
-            key = (*key, "more")
-        pieces[key] = Piece(item.name, *mesh, np.array(instance.matrix_world, np.float64))
-    return pieces
-
-
-def _read_mesh(item: bpy.types.Object) -> tuple[np.ndarray, np.ndarray] | None:
-    mesh = item.to_mesh()
-    mesh.calc_loop_triangles()
-    points = np.empty(3 * len(mesh.vertices), np.float32)
-    triangles = np.empty(3 * len(mesh.loop_triangles), np.int32)
-    mesh.vertices.foreach_get("co", points)
-    mesh.loop_triangles.foreach_get("vertices", triangles)
-    item.to_mesh_clear()
-    return (points.reshape(-1, 3), triangles.reshape(-1, 3)) if triangles.size else None
+    moment: Moment
+    z: np.ndarray
+    others: tuple[tuple[Moment, np.ndarray], ...]
+    seen: Seen
 
 
 @dataclass
@@ -139,22 +72,13 @@ class MotionRenderer:
         """Return all surfaces at ``time``. Raises SceneError where there are far too many."""
         stage = self.stage
         stage.go_to(time)
-        own = stage.scene.render.engine
-        _Surfaces.pieces = None
-        bpy.utils.register_class(_Surfaces)
-        try:
-            stage.scene.render.engine = _ENGINE
-            bpy.ops.render.render(scene=stage.scene.name)
-        finally:
-            stage.scene.render.engine = own
-            bpy.utils.unregister_class(_Surfaces)
-        pieces = _Surfaces.pieces
+        pieces = read_surfaces(stage.scene)
         if pieces is None:
-            raise SceneError("Blender could not read the scene's surfaces for in-between frames.")
+            raise SceneError("Blender could not read the motion of the scene's surfaces.")
         if sum(len(piece.triangles) for piece in pieces.values()) > _MOST_TRIANGLES:
             raise SceneError(
                 f"The scene has more than {_MOST_TRIANGLES // 1_000_000} million triangles with "
-                "all its instances: leave out in-between frames, or hide what is scattered."
+                "all its instances: its motion cannot be read. Hide what is scattered."
             )
         graph = stage.layer.depsgraph
         camera, render = stage.scene.camera, stage.scene.render
@@ -174,32 +98,34 @@ class MotionRenderer:
         lens.dof.use_dof = False  # its rays start anywhere on the lens
         return Moment(stage.filmed_by, lens, view, np.array(projection, np.float64), pieces)
 
-    def seen(self, moment: Moment) -> Seen:
-        """Return what the camera sees at ``moment``."""
-        return seen_in(self._render(moment, [])[0])
+    def look(self, moment: Moment, others: Sequence[Moment] = ()) -> Look:
+        """Return what the camera sees at ``moment``, and where all of it is at two ``others`` at
+        most.
+        """
+        z, places = self._render(moment, others)
+        return Look(moment, z, tuple(zip(others, places, strict=True)), seen_in(z))
 
-    def motions(self, moment: Moment, others: Sequence[tuple[Moment, Seen]]) -> list[np.ndarray]:
-        """Return the motion from ``moment`` to each of ``others``, of which there are two at most.
+    def motions(self, look: Look, seen: Sequence[Seen]) -> list[np.ndarray]:
+        """Return the motion from a look to each of its other times, at which ``seen`` is seen.
 
         As shot/in_between.py says; one all 0 where another camera films.
         """
-        z, places = self._render(moment, [other for other, _ in others])
         motions = []
-        for (other, seen), place in zip(others, places, strict=True):
-            if other.camera != moment.camera:
-                motions.append(np.zeros((*z.shape, 4), np.uint16))
+        for (other, place), there in zip(look.others, seen, strict=True):
+            if other.camera != look.moment.camera:
+                motions.append(np.zeros((*look.z.shape, 4), np.uint16))
                 continue
-            u, v, there = self._projected(other, place)
-            sky = ~np.isfinite(z)
-            u[sky], v[sky] = self._sky(moment, other, sky)
-            there[sky] = np.inf
-            motions.append(encode_motion(u, v, there, seen))
+            u, v, z = self._projected(other, place)
+            sky = ~np.isfinite(look.z)
+            u[sky], v[sky] = self._sky(look.moment, other, sky)
+            z[sky] = np.inf
+            motions.append(encode_motion(u, v, z, there))
         return motions
 
     def _render(
         self, moment: Moment, others: Sequence[Moment]
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return planar Z [H, W], and for each other time the places [H, W, 3] of what is seen."""
+        """Return planar Z and places as a Look has them."""
         item = self._build(moment, others)
         camera = bpy.data.objects.new("Animatic Motion", moment.lens)
         objects = self.scene.collection.objects
@@ -228,6 +154,8 @@ class MotionRenderer:
         points, triangles, count = [], [], 0
         places: list[list[np.ndarray]] = [[] for _ in others]
         for key, piece in moment.pieces.items():
+            if not moment.in_view(key):
+                continue
             points.append(moment.seen_from_camera(key))
             triangles.append(piece.triangles + count)
             count += len(piece.points)
@@ -307,6 +235,8 @@ def _material() -> bpy.types.Material:
     tree = compat.material_tree(material)
     assert tree is not None
     tree.nodes.clear()
+    # It lights nothing: as lamps, all triangles would be sorted for it at each render.
+    material.cycles.emission_sampling = "NONE"
     output = tree.nodes.new("ShaderNodeOutputMaterial")
     surface = tree.nodes.new("ShaderNodeEmission")
     tree.links.new(surface.outputs[0], output.inputs["Surface"])
@@ -352,21 +282,30 @@ def render_motion(
     Changes the stage's scene for good.
     """
     renderer = MotionRenderer(stage, scratch)
-    clip: dict[int, tuple[Moment, Seen]] = {}
+    times = [timing.scene_time(k) for k in range(timing.frames)]
+    moments: dict[int, Moment] = {}
+    looks: dict[int, Look] = {}
 
-    def at(k: int) -> tuple[Moment, Seen]:
-        if k not in clip:
-            moment = renderer.read(timing.scene_time(k))
-            clip[k] = (moment, renderer.seen(moment))
-        return clip[k]
+    def moment(k: int) -> Moment:
+        if k not in moments:
+            moments[k] = renderer.read(times[k])
+        return moments[k]
 
-    times = {timing.scene_time(k): k for k in range(timing.frames)}
+    def look(k: int) -> Look:
+        if k not in looks:
+            looks[k] = renderer.look(moment(k), [moment(o) for o in wanted.get(times[k], {})])
+        return looks[k]
+
     for done, (when, sides) in enumerate(sorted(wanted.items()), start=1):
-        for k in [k for k in clip if k < min(sides) and times.get(when) != k]:
-            del clip[k]
-        beside = [at(k) for k in sides]
-        moment = at(times[when])[0] if when in times else renderer.read(when)
-        motions = renderer.motions(moment, beside)
+        own = times.index(when) if when in times else None
+        for kept in (moments, looks):
+            for k in [k for k in kept if k < min(sides) and k != own]:
+                del kept[k]
+        if own is None:
+            seen_now = renderer.look(renderer.read(when), [moment(k) for k in sides])
+        else:
+            seen_now = look(own)
+        motions = renderer.motions(seen_now, [look(k).seen for k in sides])
         for path, motion in zip(sides.values(), motions, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_png(path, motion)

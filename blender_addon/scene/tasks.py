@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import numpy as np
 from ..shot.contact_sheet import contact_sheet
 from ..shot.framing import guide_size
 from ..shot.keyframes import SCENE_KINDS, choose_frames, parse_keyframes
-from ..shot.motion_files import Wanted, wanted_beside, wanted_between
+from ..shot.motion_files import STEADY, Wanted, wanted_beside, wanted_between
 from ..shot.png import write_png
 from ..shot.timing import (
     ClipTiming,
@@ -151,7 +152,14 @@ def make_guides(task: dict, emit: Emit) -> dict:
         names = _write(out, task["guide"], pictures, frames)
         rendered = time.monotonic()
         if between or beside:
-            remade = render_motion(stage, timing, between | beside, Path(scratch), on_step)
+            try:
+                remade = render_motion(stage, timing, between | beside, Path(scratch), on_step)
+            except SceneError as error:
+                if between:
+                    raise
+                more.append(f"The frames are not steadied (Deflicker): {error}")
+                remade, beside = [], {}
+                shutil.rmtree(out / STEADY, ignore_errors=True)
             more += _tell_remade(remade, bool(between), bool(beside))
             if remade and between:
                 description["optical_flow"] = True

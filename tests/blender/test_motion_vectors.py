@@ -12,19 +12,22 @@ import numpy as np
 import pytest
 from animatic.blender_addon.link.engine_process import find_engine_python
 from animatic.blender_addon.link.in_between import measure_flow
+from animatic.blender_addon.scene import motion_vectors
 from animatic.blender_addon.scene.blend_file import open_blend
 from animatic.blender_addon.scene.compat import fcurves_of
+from animatic.blender_addon.scene.errors import SceneError
 from animatic.blender_addon.scene.film import read_film
 from animatic.blender_addon.scene.gl_probe import can_render_with_gl
 from animatic.blender_addon.scene.motion_vectors import MotionRenderer, render_motion
 from animatic.blender_addon.scene.stage import Stage
+from animatic.blender_addon.scene.tasks import run_task
 from animatic.blender_addon.shot.in_between import blend
 from animatic.blender_addon.shot.in_between_flow import flow_motions
 from animatic.blender_addon.shot.motion_files import SIDES, motion_name, wanted_between
 from animatic.blender_addon.shot.png import read_png, write_png
 from animatic.blender_addon.shot.timing import ClipTiming
 
-from .conftest import add_box, add_camera, run_child, save
+from .conftest import MODEL, add_box, add_camera, run_child, save
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -33,9 +36,8 @@ def way(made: Stage, there: int, here: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the ways in pixels from frame ``here`` to ``there``, [H, W, 2], and the trust."""
     renderer = MotionRenderer(made, made._file.parent)
     other = renderer.read(Fraction(there))
-    seen = renderer.seen(other)
-    moment = renderer.read(Fraction(here))
-    motion = renderer.motions(moment, [(other, seen)])[0].astype(float)
+    look = renderer.look(renderer.read(Fraction(here)), [other])
+    motion = renderer.motions(look, [renderer.look(other).seen])[0].astype(float)
     steps = 1 << (32767 // 64).bit_length() - 1
     return (motion[..., :2] - 32768) / steps, motion[..., 3] / 65535
 
@@ -163,6 +165,37 @@ def test_the_task_renders_motion_where_frames_lie_between(scene, tmp_path):
     )
     assert "in_between" not in every.result["shot"]
     assert any("none in between" in warning for warning in every.result["warnings"])
+
+
+def test_what_cannot_be_in_the_picture_is_not_rendered_with_it(scene, stage, tmp_path):
+    add_box("Ground", (0, 0, -0.5), (90, 90, 1))
+    for name, place in (("Behind", (0, 0, 20)), ("Beside", (30, 0, 0)), ("Crossing", (3.6, 0, 0))):
+        add_box(name, place, (2, 2, 1))
+    keyed(bpy.data.objects["Beside"], "location", frame_1=(30, 0, 0), frame_12=(0, 0, 0))
+    renderer = MotionRenderer(stage(), tmp_path)
+
+    def shown(frame: int) -> set[str]:
+        moment = renderer.read(Fraction(frame))
+        return {piece.name for key, piece in moment.pieces.items() if moment.in_view(key)}
+
+    assert shown(1) == {"Ground", "Crossing"}
+    assert shown(12) == {"Ground", "Crossing", "Beside"}
+
+
+def test_a_scene_too_large_for_motion_still_has_its_guides(scene, tmp_path, monkeypatch):
+    add_box("Ground", (0, 0, -0.5), (90, 90, 1))
+    add_box("Block", (0, 0, 1), (1, 1, 2))
+    blend = save(tmp_path / "scene.blend")
+    task = {
+        "task": "guides", "blend": str(blend), "out": str(tmp_path / "guides"), "guide": "depth",
+        "keyframes": "1", "lineart_width": 1.5, "depth_method": "cycles", **MODEL,
+    }  # fmt: skip
+    monkeypatch.setattr(motion_vectors, "_MOST_TRIANGLES", 1)
+    made = run_task({**task, "deflicker": True}, lambda event: None)
+    assert (len(made["guides"]), made["motions"]) == (1, [])
+    assert any("not steadied (Deflicker): The scene has more" in told for told in made["warnings"])
+    with pytest.raises(SceneError, match="motion cannot be read"):
+        run_task({**task, "deflicker": True, "in_between": True}, lambda event: None)
 
 
 @pytest.mark.slow
