@@ -10,6 +10,7 @@ import bpy
 import numpy as np
 
 from ..shot.depth import NOTHING, chosen_range, depth_range, encode_depth
+from .engine_limits import BY_WORKBENCH, EngineLimits, names_of
 from .errors import SceneError
 from .gl_probe import can_render_with_gl
 from .stage import OnStep, Stage, find_channel
@@ -40,7 +41,10 @@ class DepthGuides:
 
 
 def choose_depth_method(wish: str) -> str:
-    """Return ``workbench`` or ``cycles``: the wish, or for ``auto`` the fastest that is safe."""
+    """Return ``workbench`` or ``cycles``: the wish, or for ``auto`` the fastest that is safe.
+
+    ``render_depth`` takes Cycles for ``auto`` where Workbench would show what does not count.
+    """
     if wish != "auto":
         return wish
     return "workbench" if can_render_with_gl() else "cycles"
@@ -107,6 +111,10 @@ def render_depth(
     """
     method = choose_depth_method(wish)
     prepare_depth(stage, method)
+    scattered = _scattered(stage, times) if method == "workbench" else set()
+    if scattered and wish == "auto":
+        method = "cycles"
+        _prepare_cycles(stage.scene, stage.layer)
     measured: list[np.ndarray] = []
     for index, time in enumerate(times):
         stage.resize(1 if index in keyframes else _MEASURE_DIVISOR)
@@ -118,6 +126,12 @@ def render_depth(
         raise SceneError(_nothing_in_view(stage, beyond))
     near, far = chosen_range(depth_range(measured), near, far)
     warnings = _warnings(measured, near, far)
+    if scattered and method == "workbench":
+        warnings.append(
+            "Workbench shows as solid what particles or geometry nodes scatter of "
+            f"{names_of(scattered)}, which is no surface or hidden from the camera: choose auto or "
+            "cycles as the depth method."
+        )
     if beyond > _CUT_OFF:
         warnings.append(
             f"The camera's Clip End ({stage.camera.clip_end:g}) cuts off geometry in "
@@ -150,6 +164,17 @@ def _prepare_cycles(scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> None:
     cycles.use_denoising = cycles.use_adaptive_sampling = False
     cycles.use_camera_cull = cycles.use_distance_cull = False
     cycles.pixel_filter_type, cycles.filter_width = "BOX", 0.01  # the ray through the centre
+
+
+def _scattered(stage: Stage, times: Sequence[Fraction]) -> set[str]:
+    """Return the names of what Workbench would show though it does not count."""
+    limits = EngineLimits(stage.scene, BY_WORKBENCH)
+    for time in times:
+        stage.go_to(time)
+        limits.look()
+        if limits.scattered:
+            break
+    return limits.scattered
 
 
 def _share_beyond_clip_end(stage: Stage, time: Fraction) -> float:

@@ -9,6 +9,7 @@ from math import radians
 import bpy
 import numpy as np
 
+from .engine_limits import BY_FREESTYLE, EngineLimits, names_of
 from .errors import SceneError
 from .stage import OnStep, Stage, find_channel, has_channel
 from .visibility import hide_what_does_not_count, keep_one_view_layer
@@ -29,25 +30,48 @@ def render_lineart(
     on_step: OnStep,
     crease: float | None = None,
     lines_of: str | None = None,
-) -> list[np.ndarray]:
-    """Render the lines at ``times``, ``width`` pixels wide; return uint8 [H, W] each, 255 = line.
+) -> tuple[list[np.ndarray], list[str]]:
+    """Render the lines at ``times``, ``width`` pixels wide.
 
-    Faces that meet at less than ``crease`` degrees (0 to 180) make a line. ``lines_of`` names a
-    collection: only its objects get lines, the others still hide what is behind them. Raises
-    SceneError when no frame shows any line, and for settings that cannot be.
+    Returns uint8 [H, W] each, 255 = line, and warnings. Faces that meet at less than ``crease``
+    degrees (0 to 180) make a line. ``lines_of`` names a collection: only its objects get lines, the
+    others still hide what is behind them. Raises SceneError when no frame shows any line, and for
+    settings that cannot be.
     """
     prepare_lineart(stage, width, crease, lines_of)
+    limits = EngineLimits(stage.scene, BY_FREESTYLE)
     pictures = []
     for index, time in enumerate(times):
         stage.go_to(time)
+        limits.look()
         pictures.append(draw_lines(stage))
         on_step(index + 1, len(times), f"lines {index + 1} of {len(times)}")
+    warnings = _warnings(limits)
     if not any(picture.any() for picture in pictures):
-        raise SceneError(
+        sentences = [
             "The camera sees no edge of any object in this shot: aim it at the scene, and check "
-            "that the objects are not hidden from the render."
+            "that the objects are not hidden from the render.",
+            *warnings,
+        ]
+        raise SceneError(" ".join(sentences))
+    return pictures, warnings
+
+
+def _warnings(limits: EngineLimits) -> list[str]:
+    warnings = []
+    if limits.strands:
+        warnings.append(
+            f"Line guides leave out the hair or points of {names_of(limits.strands)}, which "
+            "Freestyle does not draw: use depth guides, or convert them to meshes, if they should "
+            "be in the video."
         )
-    return pictures
+    if limits.scattered:
+        warnings.append(
+            "Freestyle draws as solid what particles or geometry nodes scatter of "
+            f"{names_of(limits.scattered)}, which is no surface or hidden from the camera: use "
+            "depth guides, or hide from the render what scatters it."
+        )
+    return warnings
 
 
 def prepare_lineart(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import bpy
@@ -51,30 +52,41 @@ def _moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-class _Surfaces(bpy.types.RenderEngine):
+class _Reader(bpy.types.RenderEngine):
     """Renders nothing: it is how to see the scene as a render does, not as a viewport."""
 
-    bl_idname = "ANIMATIC_SURFACES"
-    bl_label = "Animatic Surfaces"
-    pieces: dict[tuple, Piece] | None = None
+    bl_idname = "ANIMATIC_READER"
+    bl_label = "Animatic Reader"
+    read: Callable[[bpy.types.Depsgraph], None]
 
     def render(self, depsgraph: bpy.types.Depsgraph) -> None:
-        """Keep the pieces of the scene at the time that is rendered."""
-        type(self).pieces = _read_pieces(depsgraph)
+        """Hand out the scene at the time that is rendered."""
+        type(self).read(depsgraph)
+
+
+def as_rendered(scene: bpy.types.Scene, read: Callable[[bpy.types.Depsgraph], None]) -> None:
+    """Call ``read`` with ``scene`` at its present time as a render has it.
+
+    It is not called where the scene cannot be rendered.
+    """
+    render = scene.render
+    own, lines = render.engine, render.use_freestyle
+    _Reader.read = staticmethod(read)
+    bpy.utils.register_class(_Reader)
+    try:
+        render.engine, render.use_freestyle = _Reader.bl_idname, False
+        bpy.ops.render.render(scene=scene.name)
+    finally:
+        render.engine, render.use_freestyle = own, lines
+        bpy.utils.unregister_class(_Reader)
+        del _Reader.read
 
 
 def read_surfaces(scene: bpy.types.Scene) -> dict[tuple, Piece] | None:
     """Return all surfaces of ``scene`` at its present time; None where it cannot be rendered."""
-    own = scene.render.engine
-    _Surfaces.pieces = None
-    bpy.utils.register_class(_Surfaces)
-    try:
-        scene.render.engine = _Surfaces.bl_idname
-        bpy.ops.render.render(scene=scene.name)
-    finally:
-        scene.render.engine = own
-        bpy.utils.unregister_class(_Surfaces)
-    return _Surfaces.pieces
+    found: list[dict[tuple, Piece]] = []
+    as_rendered(scene, lambda depsgraph: found.append(_read_pieces(depsgraph)))
+    return found[0] if found else None
 
 
 def _read_pieces(depsgraph: bpy.types.Depsgraph) -> dict[tuple, Piece]:

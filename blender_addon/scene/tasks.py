@@ -251,8 +251,8 @@ def _render(
                 f"{_THICKEST:g}."
             )
         width = task["lineart_width"] * factor
-        lines = render_lineart(stage, times, width, on_step, *asked)
-        return dict(zip(kept, lines, strict=True)), None, []
+        lines, warnings = render_lineart(stage, times, width, on_step, *asked)
+        return dict(zip(kept, lines, strict=True)), None, warnings
     if task["guide"] == "render":
         pictures, warnings = render_colour(stage, times, on_step)
         return dict(zip(kept, pictures, strict=True)), None, warnings

@@ -17,7 +17,9 @@ from .conftest import add_box, material
 
 
 def draw(stage, width=1.5):
-    return render_lineart(stage, [Fraction(1)], width, lambda *_: None)[0]
+    (picture,), warnings = render_lineart(stage, [Fraction(1)], width, lambda *_: None)
+    assert warnings == []
+    return picture
 
 
 def along(scene, start, end, size):
@@ -101,8 +103,8 @@ def test_the_crease_angle_and_a_collection_choose_the_lines(scene, stage):
     scene.camera.rotation_euler = (-scene.camera.location).to_track_quat("-Z", "Y").to_euler()
 
     def drawn(**asked):
-        made = render_lineart(stage(), [Fraction(1)], 1.5, lambda *_: None, **asked)
-        return made[0] > 127
+        (made,), _ = render_lineart(stage(), [Fraction(1)], 1.5, lambda *_: None, **asked)
+        return made > 127
 
     every, outlines = drawn(), drawn(crease=60.0)
     assert outlines.sum() < 0.85 * every.sum()  # the right angles inside the outlines are gone
