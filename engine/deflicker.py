@@ -3,7 +3,7 @@ its own points lie.
 
 What a model paints on a surface is a little different in every frame. The scene tells where each
 point of a frame lies in the frame before and after; there, what differs little is flicker, and
-goes by averaging, and what differs much (light that changed, outlines not quite in place) is left.
+goes by averaging, and what differs much (lightning, outlines not quite in place) is left.
 Source: motion-compensated temporal filtering (Dubois and Sabri 1984, "Noise reduction in image
 sequences using motion-compensated temporal filtering"), with exact motion in place of a measured.
 """
@@ -31,20 +31,18 @@ def deflicker(
     frames: np.ndarray,
     request: Mapping[str, Any],
     files: Mapping[str, Path],
-    check: Callable[[], None],
+    on_frame: Callable[[int], None],
 ) -> np.ndarray:
     """Frames uint8 [F, H, W, 3] steadied along the motion that ``request`` names, if it does.
 
     ``files`` maps content hashes to the motion files, in the format that the request's schema
     tells; smaller ones than the frames are enlarged. Where no motion is trusted nothing changes,
-    nor does a picture that was chosen for the first frame. ``check`` is called before each frame.
-    Raises EngineError as ``check_motions``.
+    nor does a picture that was chosen for the first frame. ``on_frame(done)`` is called after
+    each of ``steadied``. Raises EngineError as ``check_motions``.
     """
     motions = request.get("deflicker", [])
-    kept = {0} if "first_frame" in request["sampling"] else set()
     made = frames.copy() if motions else frames
-    for k in sorted({motion["clip_frame"] for motion in motions} - kept):
-        check()
+    for done, k in enumerate(steadied(request), start=1):
         own = _planes(frames[k])
         total, weights = own.clone(), torch.ones_like(own[:, :1])
         for motion in motions:
@@ -61,9 +59,16 @@ def deflicker(
             weight = trust * _softened(trust) * _alike(moved, own)
             total += weight * moved
             weights += weight
-        steadied = (total / weights).clamp(0, 255).round().to(torch.uint8)
-        made[k] = steadied[0].permute(1, 2, 0).numpy()
+        mean = (total / weights).clamp(0, 255).round().to(torch.uint8)
+        made[k] = mean[0].permute(1, 2, 0).numpy()
+        on_frame(done)
     return made
+
+
+def steadied(request: Mapping[str, Any]) -> list[int]:
+    """The clip frames that ``deflicker`` changes."""
+    kept = {0} if "first_frame" in request["sampling"] else set()
+    return sorted({motion["clip_frame"] for motion in request.get("deflicker", [])} - kept)
 
 
 def encode_motion(way: torch.Tensor, trust: torch.Tensor) -> bytes:
@@ -78,9 +83,15 @@ def encode_motion(way: torch.Tensor, trust: torch.Tensor) -> bytes:
     return file.tobytes()
 
 
-def check_motions(request: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-    """Raise EngineError where motion that ``request`` names is missing, has changed, or is none."""
+def check_motions(
+    request: Mapping[str, Any], files: Mapping[str, Path], check: Callable[[], None]
+) -> None:
+    """Raise EngineError where motion that ``request`` names is missing, has changed, or is none.
+
+    ``check`` is called before each file.
+    """
     for sha256 in {motion["sha256"] for motion in request.get("deflicker", [])}:
+        check()
         head = _content(sha256, files)[:26]
         if not head.startswith(b"\x89PNG\r\n\x1a\n") or head[24:] != _KIND:
             raise _no_motion(files[sha256])
@@ -134,7 +145,7 @@ def _read(
     ways = (channels[:, :2] - _ZERO) / steps / torch.tensor([width / 2, height / 2])[:, None, None]
     trust = channels[:, 2:] / 65535
     if (height, width) != size:
-        ways = F.interpolate(ways, size, mode="bilinear", align_corners=False)
-        trust = F.interpolate(trust, size, mode="nearest")
+        # The nearest, so that no way is mixed across an outline.
+        ways, trust = (F.interpolate(each, size, mode="nearest") for each in (ways, trust))
     own = F.affine_grid(torch.eye(2, 3)[None], [1, 1, *size], align_corners=False)
     return own + ways.permute(0, 2, 3, 1), trust

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from .attention import TemporalAttention
 from .checkpoint import content_hash, describe, read_info
 from .decode import PreviewDecoder, decode
-from .deflicker import check_motions, deflicker
+from .deflicker import check_motions, deflicker, steadied
 from .device import (
     Plan,
     applied,
@@ -142,15 +143,8 @@ class Engine:
     ) -> Take:
         """Make one take of ``request`` with ``seed``; the rest as for ``generate_takes``."""
         takes: list[Take] = []
-        self.generate_takes(
-            request,
-            guides,
-            [seed],
-            on_event,
-            lambda index, take: takes.append(take),
-            should_cancel,
-            plan,
-        )
+        made: OnTake = lambda _, take: takes.append(take)  # noqa: E731
+        self.generate_takes(request, guides, [seed], on_event, made, should_cancel, plan)
         return takes[0]
 
     def generate_takes(
@@ -275,14 +269,7 @@ class Engine:
                     left = range(index, len(order.seeds))
                     self._sample(order, maker, [k for k in left if k not in order.latents], seconds)
                 clock, order.stage = time.perf_counter(), "decode"
-                parts.vae.to(plan.torch_device)
-
-                def decoded(done: int, take: int = index) -> None:
-                    order.phase("decode", done, request["clip"]["frames"], take)
-
-                latents, batch = order.latents[index], plan.decode_batch
-                frames = decode(parts, latents, batch, order.check, decoded)
-                frames = deflicker(frames, request, order.guides, order.check)
+                frames = self._frames(order, index)
                 seconds["decode"], order.stage = time.perf_counter() - clock, "sampling"
                 notes = [*_notes(parts, request, order.plan), *maker.notes, *order.notes]
                 take = Take(frames, stored, seconds, notes)
@@ -294,10 +281,23 @@ class Engine:
                 else:
                     seconds = {"load": 0.0, "control": 0.0, "sampling": 0.0}
 
+    def _frames(self, order: _Order, index: int) -> np.ndarray:
+        """Make the finished frames of a take's latents."""
+        parts, request, decoded = self.parts, order.request, order.request["clip"]["frames"]
+        parts.vae.to(parts.plan.torch_device)
+
+        def tell(before: int, done: int) -> None:
+            order.phase("decode", before + done, decoded + len(steadied(request)), index)
+            order.check()
+
+        latents, batch = order.latents[index], parts.plan.decode_batch
+        frames = decode(parts, latents, batch, order.check, partial(tell, 0))
+        return deflicker(frames, request, order.guides, partial(tell, decoded))
+
     def _maker(self, order: _Order, changed: ExitStack) -> TakeMaker:
         """What makes the takes; the models are changed as asked until ``changed`` is left."""
         parts, request, plan = self.parts, order.request, self.parts.plan
-        check_motions(request, order.guides)
+        check_motions(request, order.guides, order.check)
         torch.nn.Module.to(parts.text_encoder, plan.torch_device)
         parts.vae.to(plan.torch_device)
         if self._preview is None:

@@ -100,10 +100,13 @@ class GenerateSettings:
         """The keyframes asked for, or else those that suit ``checkpoint``."""
         return self.keyframes or checkpoint.keyframes.get(self.guide, "camera")
 
-    def steadied(self, checkpoint: Checkpoint) -> bool:
-        """Whether frames are to be steadied along the scene's motion."""
-        usual = checkpoint.deflicker and self.quality.deflicker
-        return usual if self.deflicker is None else self.deflicker
+    def steadied(self, checkpoint: Checkpoint) -> str | None:
+        """Whether frames are to be steadied along the scene's motion: "on" if it was asked for,
+        "auto" if that suits model and quality.
+        """
+        if self.deflicker is None:
+            return "auto" if checkpoint.deflicker and self.quality.deflicker else None
+        return "on" if self.deflicker else None
 
     @property
     def prompts(self) -> list[str]:
@@ -343,7 +346,7 @@ def guides_task(settings: GenerateSettings, checkpoint: Checkpoint, out: Path) -
         "crease": settings.crease,
         "lines_of": settings.lines_of,
         "in_between": settings.in_between and not settings.guides_only,
-        "deflicker": settings.steadied(checkpoint) and not settings.guides_only,
+        "deflicker": None if settings.guides_only else settings.steadied(checkpoint),
         "enable_autoexec": settings.enable_autoexec,
     }
 

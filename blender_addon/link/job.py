@@ -27,6 +27,7 @@ def run_job(
     stopped it. Raises AnimaticError with the engine's own sentence when the job failed.
     """
     for guide in guides:
+        progress.check()
         client.upload(guide)
     job = client.submit(request, plan)
     takes: list[dict] = []

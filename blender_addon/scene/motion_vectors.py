@@ -10,7 +10,7 @@ deforming meshes, instances and particles, camera moves and zooms alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,7 +28,10 @@ from .stage import OnStep, Stage, find_channel
 from .surfaces import Moment, read_surfaces
 from .visibility import hide_what_does_not_count, keep_one_view_layer
 
-_MOST_TRIANGLES = 30_000_000
+MOST_TRIANGLES = 10_000_000
+"""In the picture at once, with all instances: each takes some 0.4 kB."""
+QUICK_TRIANGLES = 1_500_000
+"""As far as motion takes little beside the guides."""
 _NOWHERE = (0.0, 0.0, 1e6)
 """A place behind the camera: of a point that is not there at another time."""
 
@@ -51,6 +54,7 @@ class MotionRenderer:
 
     stage: Stage
     scratch: Path
+    most: int = MOST_TRIANGLES
     scene: bpy.types.Scene = field(init=False)
     material: bpy.types.Material = field(init=False)
     remade: set[str] = field(default_factory=set)
@@ -69,17 +73,12 @@ class MotionRenderer:
         _prepare(self.scene, stage.scene.render)
 
     def read(self, time: Fraction) -> Moment:
-        """Return all surfaces at ``time``. Raises SceneError where there are far too many."""
+        """Return all surfaces at ``time``."""
         stage = self.stage
         stage.go_to(time)
         pieces = read_surfaces(stage.scene)
         if pieces is None:
             raise SceneError("Blender could not read the motion of the scene's surfaces.")
-        if sum(len(piece.triangles) for piece in pieces.values()) > _MOST_TRIANGLES:
-            raise SceneError(
-                f"The scene has more than {_MOST_TRIANGLES // 1_000_000} million triangles with "
-                "all its instances: its motion cannot be read. Hide what is scattered."
-            )
         graph = stage.layer.depsgraph
         camera, render = stage.scene.camera, stage.scene.render
         # Of the camera itself: its lens was set after the scene was evaluated.
@@ -100,7 +99,7 @@ class MotionRenderer:
 
     def look(self, moment: Moment, others: Sequence[Moment] = ()) -> Look:
         """Return what the camera sees at ``moment``, and where all of it is at two ``others`` at
-        most.
+        most. Raises SceneError where that is more than ``most`` triangles.
         """
         z, places = self._render(moment, others)
         return Look(moment, z, tuple(zip(others, places, strict=True)), seen_in(z))
@@ -153,9 +152,14 @@ class MotionRenderer:
         """One mesh of all pieces in the camera's space, with their places at the other times."""
         points, triangles, count = [], [], 0
         places: list[list[np.ndarray]] = [[] for _ in others]
-        for key, piece in moment.pieces.items():
-            if not moment.in_view(key):
-                continue
+        shown = {key: piece for key, piece in moment.pieces.items() if moment.in_view(key)}
+        if sum(len(piece.triangles) for piece in shown.values()) > self.most:
+            raise SceneError(
+                f"The camera sees more than {self.most / 1e6:g} million triangles, with all "
+                "instances: their motion would take too long to read, and too much memory. Hide "
+                "what is scattered."
+            )
+        for key, piece in shown.items():
             points.append(moment.seen_from_camera(key))
             triangles.append(piece.triangles + count)
             count += len(piece.points)
@@ -184,9 +188,12 @@ class MotionRenderer:
         piece, same = moment.pieces[key], other.pieces.get(key)
         if same is None:
             return np.full((len(piece.points), 3), _NOWHERE)
-        if len(same.points) == len(piece.points) and len(same.triangles) == len(piece.triangles):
+        alike = len(same.points) == len(piece.points) and len(same.triangles) == len(
+            piece.triangles
+        )
+        if alike and moment.rows.get(key[0]) == other.rows.get(key[0]):
             return other.seen_from_camera(key)
-        # Liquids, Booleans: which point became which, nobody knows.
+        # Liquids, Booleans, rows of which one went: which became which, nobody knows.
         self.remade.add(piece.name)
         return np.full((len(piece.points), 3), _NOWHERE)
 
@@ -274,14 +281,33 @@ def _prepare(scene: bpy.types.Scene, like: bpy.types.RenderSettings) -> None:
 
 
 def render_motion(
-    stage: Stage, timing: ClipTiming, wanted: Wanted, scratch: Path, on_step: OnStep
+    stage: Stage,
+    timing: ClipTiming,
+    wanted: Wanted,
+    scratch: Path,
+    on_step: OnStep,
+    most: int = MOST_TRIANGLES,
 ) -> list[str]:
     """Write the motion files that are ``wanted``.
 
     Returns the names of objects without motion, because their mesh is made anew at each frame.
-    Changes the stage's scene for good.
+    Changes the stage's scene for good. Raises SceneError where motion cannot be read, because the
+    camera sees more than ``most`` triangles, or there is no memory left for them.
     """
-    renderer = MotionRenderer(stage, scratch)
+    try:
+        return _render_motion(MotionRenderer(stage, scratch, most), timing, wanted, on_step)
+    except MemoryError as error:
+        raise SceneError(
+            "There is not enough memory to read the motion of all that the camera sees. Hide what "
+            "is scattered, or close other programs."
+        ) from error
+    except RuntimeError as error:
+        raise SceneError(f"Blender could not read the scene's motion: {error}") from error
+
+
+def _render_motion(
+    renderer: MotionRenderer, timing: ClipTiming, wanted: Wanted, on_step: OnStep
+) -> list[str]:
     times = [timing.scene_time(k) for k in range(timing.frames)]
     moments: dict[int, Moment] = {}
     looks: dict[int, Look] = {}
@@ -306,6 +332,8 @@ def render_motion(
         else:
             seen_now = look(own)
         motions = renderer.motions(seen_now, [look(k).seen for k in sides])
+        if own is not None:  # its other times are not held any longer
+            looks[own] = replace(seen_now, others=())
         for path, motion in zip(sides.values(), motions, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_png(path, motion)

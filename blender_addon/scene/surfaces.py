@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import bpy
 import numpy as np
@@ -13,13 +14,15 @@ import numpy as np
 @dataclass(frozen=True)
 class Piece:
     """One object or instance: points [V, 3] of its mesh, triangles [T, 3], the corners [8, 3] of a
-    box around it, its place (4 x 4)."""
+    box around it, its place (4 x 4); whether its number is but its place in a row of instances.
+    """
 
     name: str
     points: np.ndarray
     triangles: np.ndarray
     corners: np.ndarray
     matrix: np.ndarray
+    in_row: bool
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,23 @@ class Moment:
     view: np.ndarray
     projection: np.ndarray
     pieces: dict[tuple, Piece]
+
+    @cached_property
+    def rows(self) -> dict[int, int]:
+        """How many instances an object hands out, the first part of their names, in a row.
+
+        Geometry nodes number them so where no ID says otherwise: a row of another length may have
+        other ones at the same numbers.
+        """
+        numbers: dict[int, set[tuple]] = {}
+        for key, piece in self.pieces.items():
+            if piece.in_row:
+                numbers.setdefault(key[0], set()).add(key[2])
+        return {
+            parent: len(found)
+            for parent, found in numbers.items()
+            if any(set(level) == set(range(len(found))) for level in zip(*found, strict=True))
+        }
 
     def seen_from_camera(self, key: tuple) -> np.ndarray:
         """The points of a piece in the camera's space, [V, 3]."""
@@ -109,7 +129,9 @@ def _read_pieces(depsgraph: bpy.types.Depsgraph) -> dict[tuple, Piece]:
         # One object can hand out several pieces of geometry, of which one is its own.
         while key in pieces:
             key = (*key, "more")
-        pieces[key] = Piece(item.name, *mesh, np.array(instance.matrix_world, np.float64))
+        place = np.array(instance.matrix_world, np.float64)
+        in_row = bool(number) and instance.particle_system is None
+        pieces[key] = Piece(item.name, *mesh, place, in_row)
     return pieces
 
 

@@ -34,7 +34,7 @@ from .errors import SceneError
 from .film import Film, read_film
 from .find_keyframes import find_keyframes
 from .lineart_guide import render_lineart
-from .motion_vectors import render_motion
+from .motion_vectors import MOST_TRIANGLES, QUICK_TRIANGLES, render_motion
 from .movie import write_video
 from .render_guide import render_colour
 from .shots import Shot, choose_scene, choose_shot, find_shots
@@ -152,17 +152,25 @@ def make_guides(task: dict, emit: Emit) -> dict:
         names = _write(out, task["guide"], pictures, frames)
         rendered = time.monotonic()
         if between or beside:
+            # What nobody asked for is not to take long.
+            quick = task.get("deflicker") == "auto" and not between
+            most = QUICK_TRIANGLES if quick else MOST_TRIANGLES
             try:
-                remade = render_motion(stage, timing, between | beside, Path(scratch), on_step)
+                remade = render_motion(
+                    stage, timing, between | beside, Path(scratch), on_step, most
+                )
             except SceneError as error:
                 if between:
                     raise
-                more.append(f"The frames are not steadied (Deflicker): {error}")
+                wait = " Set Deflicker to On to wait for it." if quick else ""
+                more.append(f"The frames are not steadied (Deflicker): {error}{wait}")
                 remade, beside = [], {}
                 shutil.rmtree(out / STEADY, ignore_errors=True)
             more += _tell_remade(remade, bool(between), bool(beside))
             if remade and between:
                 description["optical_flow"] = True
+        if task.get("deflicker"):
+            description["deflicker"] = task["deflicker"]
         if between:
             description["in_between"] = True
         elif task.get("in_between"):

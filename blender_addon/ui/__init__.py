@@ -47,7 +47,7 @@ def register() -> None:
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
     bpy.types.Scene.animatic = bpy.props.PointerProperty(type=properties.AnimaticSettings)
-    bpy.types.WindowManager.animatic = bpy.props.PointerProperty(type=lists.AnimaticLists)
+    bpy.types.WindowManager.animatic = bpy.props.PointerProperty(type=lists.AnimaticScenes)
     previews.register()
     session.register()
     preferences_operators.register()

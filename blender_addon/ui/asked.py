@@ -19,7 +19,7 @@ from ..shot.passes import USUAL_SHARE, Passes
 from ..shot.request import Steering
 from ..shot.timing import ClipTiming, plan_clip, scene_rate
 from .keyframe_list import keyed_prompts, keyframes_text
-from .output_folder import next_folder, run_folders
+from .output_folder import is_one_files, next_folder, run_folders
 from .preferences import ADDON, model_folders, path_of, preferences
 from .presets import QUALITIES, with_look
 from .remote_models import remote_models
@@ -269,23 +269,33 @@ def _steering(scene: bpy.types.Scene, shot: Shot) -> Steering:
 
 def output_folder(context: bpy.types.Context, taken: list[Path]) -> Path:
     """The next folder for takes of the open file that is free and not ``taken`` by another run."""
-    pattern, base, names = _takes_place(context)
-    return next_folder(pattern, base, taken=taken, **names)
+    return next_folder(_pattern(context), _base(), taken=taken, **_names(context.scene))
 
 
 def finished_runs(context: bpy.types.Context) -> list[Path]:
-    """The output folders of the open file that hold takes."""
-    pattern, base, names = _takes_place(context)
-    return run_folders(pattern, base, **names)
+    """The output folders of the open file that hold takes, of any of its scenes."""
+    pattern = _pattern(context)
+    scenes = bpy.data.scenes if "{scene" in pattern else [context.scene]
+    found = [run_folders(pattern, _base(), **_names(scene)) for scene in scenes]
+    return list(dict.fromkeys(run for runs in found for run in runs))
 
 
-def _takes_place(context: bpy.types.Context) -> tuple[str, Path, dict[str, str]]:
-    saved = bpy.data.filepath
+def takes_are_own(context: bpy.types.Context) -> bool:
+    """Whether no other file's takes can be among ``finished_runs``."""
+    return bool(bpy.data.filepath) and is_one_files(_pattern(context))
+
+
+def _pattern(context: bpy.types.Context) -> str:
+    return preferences(context).output
+
+
+def _base() -> Path:
     # An unsaved file has no folder. A temporary one would lose the takes with the session.
-    base = (
-        Path(saved).parent
-        if saved
-        else Path(bpy.utils.extension_path_user(ADDON, path="takes", create=True))
-    )
-    names = {"file": Path(saved).stem if saved else "untitled", "scene": context.scene.name}
-    return preferences(context).output, base, names
+    if bpy.data.filepath:
+        return Path(bpy.data.filepath).parent
+    return Path(bpy.utils.extension_path_user(ADDON, path="takes", create=True))
+
+
+def _names(scene: bpy.types.Scene) -> dict[str, str]:
+    saved = bpy.data.filepath
+    return {"file": Path(saved).stem if saved else "untitled", "scene": scene.name}

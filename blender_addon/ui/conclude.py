@@ -48,8 +48,9 @@ def conclude(run: Run, job: Job, same_file: bool) -> None:
         return
     shown.notes += outcome.notes
     if "keyframes" in outcome.shot:  # a redone take brings no guides of its own
-        if same_file:
-            guides_report.remember(outcome.shot, outcome.out / "guides")
+        home = _home(run) if same_file else None
+        if home is not None:
+            guides_report.remember(home, outcome.shot, outcome.out / "guides")
         shown.notes += _remarks(outcome.shot)
     if run.guides_only:
         count = len(outcome.shot["guides"])

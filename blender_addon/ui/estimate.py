@@ -21,7 +21,7 @@ from .asked import asked_level, current_shot, is_guided, long_clip, prompts_writ
 from .job import Job
 from .memory import LIBRARIES, free_memory, model_memory, sampling_memory
 from .preferences import AnimaticPreferences, model_folders, preferences
-from .redraw import redraw
+from .redraw import open_scenes, redraw
 from .remote_models import remote_models
 from .speeds import Speeds, Work, in_words, measured
 
@@ -49,16 +49,18 @@ class Estimate:
     example: str = ""
 
 
-_estimate = Estimate()
-_seen: tuple | None = None
+_NONE = Estimate()
+# By the session_uid of their scene.
+_estimates: dict[int, Estimate] = {}
+_seen: dict[int, tuple] = {}
 _speeds: Speeds | None = None
 _free = 0
 _free_at = -math.inf
 
 
-def current() -> Estimate:
-    """What Generate would take."""
-    return _estimate
+def current(scene: bpy.types.Scene) -> Estimate:
+    """What Generate would take in ``scene``."""
+    return _estimates.get(scene.session_uid, _NONE)
 
 
 def speeds() -> Speeds:
@@ -83,13 +85,20 @@ def learn(host: Host, job: Job) -> None:
 
 def refresh(anew: bool = False) -> None:
     """Work it out again where something it depends on has changed. Not for drawing."""
-    global _estimate, _seen, _free, _free_at
-    scene, chosen = bpy.context.scene, preferences(bpy.context)
-    asked = scene.animatic
+    global _free, _free_at
+    chosen = preferences(bpy.context)
     if chosen.engine_where == "remote":
         remote_models.ask(chosen.remote_address, chosen.remote_token)
     if time.monotonic() - _free_at > _MEMORY_S:
         _free, _free_at = free_memory(), time.monotonic()
+    changed = [_refresh(scene, chosen, anew) for scene in open_scenes()]
+    if any(changed):
+        redraw(status_bar=False)
+
+
+def _refresh(scene: bpy.types.Scene, chosen: AnimaticPreferences, anew: bool) -> bool:
+    """Work it out for one scene; return whether it has changed."""
+    asked, uid = scene.animatic, scene.session_uid
     try:
         shot = current_shot(scene)
     except AnimaticError:
@@ -109,16 +118,17 @@ def refresh(anew: bool = False) -> None:
         round(_free / 1e9, 1),
         prompts_written(scene, shot) if shot is not None else (),
     )
-    if seen == _seen and not anew:
-        return
-    _seen = seen
+    if seen == _seen.get(uid) and not anew:
+        return False
+    _seen[uid] = seen
     try:
-        made = _work_out(scene, chosen) if shot is not None else Estimate()
+        made = _work_out(scene, chosen) if shot is not None else _NONE
     except AnimaticError:
-        made = Estimate()  # Generate says what is wrong
-    if made != _estimate:
-        _estimate = made
-        redraw(status_bar=False)
+        made = _NONE  # Generate says what is wrong
+    if made == current(scene):
+        return False
+    _estimates[uid] = made
+    return True
 
 
 def _work_out(scene: bpy.types.Scene, chosen: AnimaticPreferences) -> Estimate:

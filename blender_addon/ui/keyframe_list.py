@@ -93,7 +93,7 @@ class ANIMATIC_UL_guide_frames(bpy.types.UIList):
         held.active = item.enabled
         # A number field would take the click that chooses the row.
         named = held.row(align=True)
-        picture = guides_report.picture(item.frame)
+        picture = guides_report.picture(item.id_data, item.frame)
         if picture:
             named.label(text=f"Frame {item.frame}", icon_value=picture)
         else:

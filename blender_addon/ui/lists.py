@@ -9,6 +9,8 @@ class AnimaticTake(bpy.types.PropertyGroup):
     """A take on disk; ``shown`` when its strip is the one that is seen."""
 
     folder: bpy.props.StringProperty()
+    # The names that its shot had when it was made, where it has others now.
+    once: bpy.props.StringProperty()
     # A seed may be larger than an IntProperty holds.
     seed: bpy.props.StringProperty()
     icon: bpy.props.IntProperty()
@@ -33,7 +35,7 @@ def _go_to_shot(lists: "AnimaticLists", context: bpy.types.Context) -> None:
 
 
 class AnimaticLists(bpy.types.PropertyGroup):
-    """What ``WindowManager.animatic`` holds."""
+    """The lists of a scene."""
 
     takes: bpy.props.CollectionProperty(type=AnimaticTake)
     takes_index: bpy.props.IntProperty(
@@ -47,6 +49,35 @@ class AnimaticLists(bpy.types.PropertyGroup):
     # What is compared, and whether a take is behind the shot's camera.
     review: bpy.props.StringProperty()
     behind_camera: bpy.props.BoolProperty()
+
+
+class AnimaticListsOfScene(bpy.types.PropertyGroup):
+    """The lists of the scene whose ``session_uid`` is the name."""
+
+    # A pointer stays where it is when the collection grows, and a panel may hold on to it.
+    lists: bpy.props.PointerProperty(type=AnimaticLists)
+
+
+class AnimaticScenes(bpy.types.PropertyGroup):
+    """What ``WindowManager.animatic`` holds: two windows may show two scenes."""
+
+    scenes: bpy.props.CollectionProperty(type=AnimaticListsOfScene)
+
+
+def lists_of(scene: bpy.types.Scene) -> AnimaticLists | None:
+    """The lists of ``scene``; None until they are first filled, which drawing may not do."""
+    known = bpy.context.window_manager.animatic.scenes.get(str(scene.session_uid))
+    return known.lists if known is not None else None
+
+
+def new_lists(scene: bpy.types.Scene) -> AnimaticLists:
+    """As ``lists_of``, made where there are none yet."""
+    known = lists_of(scene)
+    if known is None:
+        made = bpy.context.window_manager.animatic.scenes.add()
+        made.name = str(scene.session_uid)
+        known = made.lists
+    return known
 
 
 class ANIMATIC_UL_takes(bpy.types.UIList):
@@ -63,6 +94,10 @@ class ANIMATIC_UL_takes(bpy.types.UIList):
         )
         picked.folder = item.folder
         row.label(text=item.name, icon_value=item.icon)
+        if item.once:
+            once = row.row()
+            once.active = False
+            once.label(text=item.once)
         seed = row.row()
         seed.active = False
         seed.label(text=f"Seed {item.seed}")
@@ -87,4 +122,12 @@ class ANIMATIC_UL_shots(bpy.types.UIList):
         told.label(text="", icon=ShotState[item.state].icon)
 
 
-CLASSES = (AnimaticTake, AnimaticShot, AnimaticLists, ANIMATIC_UL_takes, ANIMATIC_UL_shots)
+CLASSES = (
+    AnimaticTake,
+    AnimaticShot,
+    AnimaticLists,
+    AnimaticListsOfScene,
+    AnimaticScenes,
+    ANIMATIC_UL_takes,
+    ANIMATIC_UL_shots,
+)

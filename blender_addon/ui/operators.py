@@ -142,13 +142,13 @@ class ANIMATIC_OT_open_folder(bpy.types.Operator):
     bl_label = "Open Folder"
 
     @classmethod
-    def poll(cls, _context: bpy.types.Context) -> bool:
+    def poll(cls, context: bpy.types.Context) -> bool:
         """Once there is a take."""
-        return session.status().folder is not None
+        return session.status_in(context.scene).folder is not None
 
-    def execute(self, _context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[str]:
         """Hand the folder to the system's file manager."""
-        return bpy.ops.wm.path_open(filepath=str(session.status().folder))
+        return bpy.ops.wm.path_open(filepath=str(session.status_in(context.scene).folder))
 
 
 CLASSES = (

@@ -42,6 +42,13 @@ def run_folders(pattern: str, base: Path, *, file: str, scene: str) -> list[Path
     return [folder for _, folder in sorted(found)]
 
 
+def is_one_files(pattern: str) -> bool:
+    """Whether folders of ``pattern`` lie beside one saved file and bear its name: no other's do."""
+    filled = (pattern or DEFAULT_PATTERN).removeprefix("//")
+    place = Path(os.path.expanduser(filled))
+    return "{file}" in filled and not place.is_absolute() and ".." not in place.parts
+
+
 def _stem(pattern: str, base: Path, file: str, scene: str) -> Path:
     names = {"file": _clean(file), "scene": _clean(scene)}
     try:

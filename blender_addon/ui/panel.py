@@ -16,6 +16,7 @@ from . import (
     session,
 )
 from .job import State, Status
+from .lists import lists_of
 from .panel_parts import Tab
 
 
@@ -32,30 +33,34 @@ class ANIMATIC_PT_shot(Tab, bpy.types.Panel):
             row.label(text=scene.camera.name, icon="OUTLINER_OB_CAMERA")
             span = row.row()
             span.alignment = "RIGHT"
-            span.label(text=context.window_manager.animatic.span)
+            lists = lists_of(scene)
+            span.label(text=lists.span if lists is not None else "")
         else:
             row.label(text="No active camera", icon="ERROR")
         column = layout.column(align=True)
-        told = estimate.current()
+        told = estimate.current(scene)
         column.prop(scene.animatic, "prompt", text="", placeholder=told.example or "Prompt")
         column.prop(scene.animatic, "negative_prompt", text="", placeholder="Avoid")
         if told.remark:
             _draw_sentence(layout, told.remark, _columns(context) + 2, "INFO")
-        shown = session.status()
+        shown = session.status_in(scene)
         if shown.state.busy:
-            _draw_progress(layout, shown)
+            _draw_progress(layout, shown, scene)
             return
         row = layout.row()
         row.scale_y = 1.4
         row.operator("animatic.generate", icon="RENDER_ANIMATION")
-        _draw_estimate(layout)
+        _draw_estimate(layout, told)
         _draw_left(layout)
         _draw_result(layout, shown, context)
 
 
-def _draw_progress(layout: bpy.types.UILayout, shown: Status) -> None:
+def _draw_progress(layout: bpy.types.UILayout, shown: Status, scene: bpy.types.Scene) -> None:
     cancelling = shown.state is State.CANCELLING
     title, number, total = session.position()
+    elsewhere = session.made_elsewhere(scene)
+    if elsewhere:
+        layout.label(text=f"For {elsewhere}", icon="SCENE_DATA")
     if total > 1:
         layout.label(text=f"{title}, shot {number} of {total}", icon="SEQUENCE")
     column = layout.column(align=True)
@@ -73,8 +78,7 @@ def _draw_progress(layout: bpy.types.UILayout, shown: Status) -> None:
         layout.operator("animatic.show_preview", icon="IMAGE_DATA")
 
 
-def _draw_estimate(layout: bpy.types.UILayout) -> None:
-    told = estimate.current()
+def _draw_estimate(layout: bpy.types.UILayout, told: estimate.Estimate) -> None:
     row = layout.row()
     row.active = told.short  # beside the button, not above it
     if told.time:

@@ -50,9 +50,9 @@ class ANIMATIC_PT_guides(SubPanel, bpy.types.Panel):
             column.prop(active, "frame")
             column.prop(active, "prompt", placeholder="No change here")
         else:
-            layout.label(text=_held_by(estimate.current().keyframes), icon="INFO")
+            layout.label(text=_held_by(estimate.current(context.scene).keyframes), icon="INFO")
         layout.operator("animatic.preview_guides", icon="IMAGE_REFERENCE")
-        report = guides_report.last()
+        report = guides_report.last(context.scene)
         if report is not None:
             layout.label(text=f"Depth {report.near} to {report.far}", icon="INFO")
 

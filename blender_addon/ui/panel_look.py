@@ -43,13 +43,13 @@ class ANIMATIC_PT_pictures(SubPanel, bpy.types.Panel):
         settings = context.scene.animatic
         column = split_column(self.layout)
         part = column.column()
-        part.active = estimate.current().pictures
+        part.active = estimate.current(context.scene).pictures
         part.prop(settings, "reference", placeholder="None")
         part = part.column()
         part.active = bool(settings.reference)
         part.prop(settings, "reference_scale")
         column.prop(settings, "first", placeholder="None")
-        if not estimate.current().pictures:
+        if not estimate.current(context.scene).pictures:
             self.layout.label(text="This model takes no reference", icon="INFO")
 
 
@@ -91,7 +91,7 @@ class ANIMATIC_PT_expert(SubPanel, bpy.types.Panel):
         override(column, settings, "guidance_end")
         override(column, settings, "schedule")
         column.separator()
-        if estimate.current().encoders:
+        if estimate.current(context.scene).encoders:
             column.prop(settings, "encoder")
         column.prop(settings, "guide_start")
         column.prop(settings, "guide_end")

@@ -2,6 +2,7 @@
 
 import bpy
 
+from .lists import lists_of
 from .panel_parts import SubPanel
 
 
@@ -14,10 +15,11 @@ class ANIMATIC_PT_shots(SubPanel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """The list, and all of them at once."""
-        layout, lists = self.layout, context.window_manager.animatic
-        layout.template_list(
-            "ANIMATIC_UL_shots", "", lists, "shots", lists, "shots_index", rows=3, maxrows=8
-        )
+        layout, lists = self.layout, lists_of(context.scene)
+        if lists is not None:
+            layout.template_list(
+                "ANIMATIC_UL_shots", "", lists, "shots", lists, "shots_index", rows=3, maxrows=8
+            )
         layout.operator("animatic.generate_all", icon="RENDER_ANIMATION")
 
 

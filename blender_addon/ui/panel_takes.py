@@ -2,6 +2,7 @@
 
 import bpy
 
+from .lists import lists_of
 from .panel_parts import SubPanel, override, split_column
 
 
@@ -19,7 +20,9 @@ class ANIMATIC_PT_takes(SubPanel, bpy.types.Panel):
         row = column.row(align=True)
         row.prop(settings, "seed")
         row.operator("animatic.new_seed", text="", icon="FILE_REFRESH")
-        lists = context.window_manager.animatic
+        lists = lists_of(context.scene)
+        if lists is None:
+            return
         if lists.takes:
             _draw_takes(layout, lists)
         if lists.review:
@@ -57,8 +60,8 @@ class ANIMATIC_PT_placement(SubPanel, bpy.types.Panel):
         column = split_column(layout)
         column.row().prop(settings, "strip_kind", expand=True)
         override(column, settings, "over", "over_opacity")
-        lists = context.window_manager.animatic
-        if not 0 <= lists.takes_index < len(lists.takes):
+        lists = lists_of(context.scene)
+        if lists is None or not 0 <= lists.takes_index < len(lists.takes):
             return
         take = lists.takes[lists.takes_index]
         layout.label(text=f"Take {take.name}")

@@ -59,13 +59,13 @@ def _suggest_models(
 
 
 def _take_found_near(settings: "AnimaticSettings", _context: bpy.types.Context) -> None:
-    found = guides_report.last()
+    found = guides_report.last(settings.id_data)
     if settings.use_near and found is not None:
         settings.near = found.near_distance
 
 
 def _take_found_far(settings: "AnimaticSettings", _context: bpy.types.Context) -> None:
-    found = guides_report.last()
+    found = guides_report.last(settings.id_data)
     if settings.use_far and found is not None:
         settings.far = found.far_distance
 

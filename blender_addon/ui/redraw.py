@@ -12,6 +12,12 @@ def windows() -> Iterator[bpy.types.Window]:
         yield from manager.windows
 
 
+def open_scenes() -> list[bpy.types.Scene]:
+    """The scenes that windows show, and a script's own: each has a panel of its own."""
+    shown = [bpy.context.scene, *(window.scene for window in bpy.context.window_manager.windows)]
+    return list(dict.fromkeys(shown))
+
+
 def in_a_tool() -> bool:
     """Whether the artist is in the middle of something: a stroke, a move, a box that is drawn."""
     return any(window.modal_operators for window in windows())

@@ -18,6 +18,7 @@ from ..shot.held_frames import per_scene_frame
 from ..shot.in_use import ScratchFolder
 from ..shot.take_folder import load_take
 from ..shot.takes import TakeOnDisk
+from . import take_index
 from .asked import Target, current_target, generate_settings, guides_settings, output_folder
 from .job import Runs
 from .kept_queue import Entry, KeptQueue
@@ -196,14 +197,13 @@ def plan_guides(context: bpy.types.Context) -> list[Run]:
     return [_run(context.scene, target.shot.name, work, copy.release, guides_only=True)]
 
 
-def plan_redo(context: bpy.types.Context, take: Path, seed: int | None) -> list[Run]:
-    """A run that makes the take in the folder ``take`` again, with another ``seed`` if not None."""
-    file = take / "take.json"
-    _, request, _ = load_take(file)
-    shot = request["shot"]
+def plan_redo(context: bpy.types.Context, take: TakeOnDisk, seed: int | None) -> list[Run]:
+    """A run that makes ``take`` again, with another ``seed`` if not None."""
+    file = take.folder / "take.json"
+    load_take(file)  # whether it is whole
     work = Replay(file, output_folder(context, []), _host_with_model(context), seed=seed)
-    scene = bpy.data.scenes.get(shot["scene"], context.scene)
-    return [_run(scene, shot["name"], _wanted(work), lambda: None)]
+    scene, title = take_index.scene_of(take, context), take_index.shot_name(take)
+    return [_run(scene, title, _wanted(work), lambda: None)]
 
 
 def plan_movie(context: bpy.types.Context, take: TakeOnDisk) -> list[Run]:
@@ -215,7 +215,7 @@ def plan_movie(context: bpy.types.Context, take: TakeOnDisk) -> list[Run]:
     if scene_video(per_scene_frame(take.frames(), shot), shot) is not None:
         return []
     work = TakeMovie(take.folder, shot, host(context))
-    scene = bpy.data.scenes.get(take.scene, context.scene)
+    scene = take_index.scene_of(take, context)
     return [Run(shot["name"], work, lambda: None, scene.session_uid, scene.name, movie_of=take)]
 
 

@@ -32,7 +32,8 @@ TOOL_S = 30.0
 class Session:
     """``file_number`` counts the files opened; a job made for an earlier one places no strip.
 
-    ``kept`` is the queue on disk that the runs are from, if they are.
+    ``kept`` is the queue on disk that the runs are from, if they are. ``results`` are the last
+    ones by the session_uid of their scenes, ``status`` is the newest of all or that of the job.
     """
 
     status: Status
@@ -45,14 +46,38 @@ class Session:
     file_number: int = 0
     number: int = 0
     total: int = 0
+    results: dict[int, Status] = field(default_factory=dict)
 
 
 _session = Session(Status())
 
 
 def status() -> Status:
-    """What the panel shows."""
+    """The job that is at work, or the last result."""
     return _session.status
+
+
+def status_in(scene: bpy.types.Scene) -> Status:
+    """What the panel shows in ``scene``: the job of any scene, but results of its own alone.
+
+    A result whose scene is not open any more is shown in all.
+    """
+    if _session.status.state.busy or not _has_home(_session.status):
+        return _session.status
+    return _session.results.get(scene.session_uid, Status())
+
+
+def _has_home(result: Status) -> bool:
+    homes = {uid for uid, each in _session.results.items() if each is result}
+    return any(scene.session_uid in homes for scene in bpy.data.scenes)
+
+
+def made_elsewhere(scene: bpy.types.Scene) -> str:
+    """The name of the scene that a job is at work for, where that is not ``scene``; else ""."""
+    run = _session.run if busy() else None
+    if run is None or run.scene_uid == scene.session_uid:
+        return ""
+    return next((s.name for s in bpy.data.scenes if s.session_uid == run.scene_uid), run.scene_name)
 
 
 def busy() -> bool:
@@ -105,12 +130,14 @@ def fail(message: str) -> None:
     if busy():
         return
     _session.status = Status(State.FAILED, message=message)
+    _session.results[bpy.context.scene.session_uid] = _session.status
     redraw()
 
 
 def register() -> None:
     """Begin with nothing to show."""
     _session.status = Status()
+    _session.results.clear()
     bpy.app.handlers.load_post.append(_on_load)
     bpy.app.handlers.save_post.append(_on_save)
 
@@ -138,6 +165,7 @@ def _on_load(*_arguments: object) -> None:
     pending.look()
     if not busy():
         _session.status = Status()  # the last result belongs to the last file
+        _session.results.clear()
 
 
 @persistent
@@ -207,6 +235,7 @@ def _finish(job: Job) -> None:
     """Place what a job has made. After a failed one the others still get their turn."""
     run, _session.job = _session.run, None
     assert run is not None
+    _session.results[run.scene_uid] = job.status
     previews.forget()
     conclude.conclude(run, job, _session.made_for == _session.file_number)
     failed = job.status.state is State.FAILED

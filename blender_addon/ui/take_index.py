@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,11 +18,16 @@ from ..scene.shots import Shot, find_shots
 from ..scene.strip import edit_scene
 from ..shot.takes import TakeOnDisk, find_takes
 from . import guides_report, previews, shot_states
-from .asked import finished_runs
-from .redraw import redraw
+from .asked import finished_runs, takes_are_own
+from .lists import AnimaticLists, new_lists
+from .redraw import open_scenes, redraw
+from .take_homes import Home, find_homes
 
 _on_disk: list[TakeOnDisk] = []
-_seen: tuple | None = None
+_own: frozenset[Path] = frozenset()
+_homes: dict[Path, Home] = {}
+_homes_of: tuple | None = None
+_seen: dict[int, tuple] = {}  # by the session_uid of each scene that a window shows
 
 
 def take_at(folder: str) -> TakeOnDisk | None:
@@ -31,7 +37,36 @@ def take_at(folder: str) -> TakeOnDisk | None:
 
 def of_shot(take: TakeOnDisk) -> list[TakeOnDisk]:
     """All takes of the shot of ``take``."""
-    return [each for each in _on_disk if (each.scene, each.shot) == (take.scene, take.shot)]
+    homes = take_homes()
+    return [each for each in _on_disk if homes[each.folder] == homes.get(take.folder)]
+
+
+def scene_of(take: TakeOnDisk, context: bpy.types.Context) -> bpy.types.Scene:
+    """The scene that ``take`` is a take of; the open one where that is gone."""
+    home = take_homes().get(take.folder)
+    return bpy.data.scenes.get(home.scene if home is not None else take.scene, context.scene)
+
+
+def shot_name(take: TakeOnDisk) -> str:
+    """What the shot of ``take`` is called now."""
+    home = take_homes().get(take.folder)
+    return home.shot if home is not None else take.shot
+
+
+def take_homes() -> dict[Path, Home]:
+    """The shot of each take by the take's folder, as scenes and markers are named now."""
+    global _homes, _homes_of
+    if not _on_disk:
+        return {}
+    scenes = [scene for scene in bpy.data.scenes if scene.library is None]
+    shots = {scene.name: tuple(find_shots(scene)) for scene in scenes}
+    edits = {scene.name: edit for scene in scenes if (edit := edit_scene(scene)) is not None}
+    edited = {name: frozenset(strips_in(edit)) for name, edit in edits.items()}
+    seen = (tuple(take.folder for take in _on_disk), _own, shots, edited)
+    if seen != _homes_of:
+        _homes_of = seen
+        _homes = find_homes(_on_disk, shots, edited, _own)
+    return _homes
 
 
 def all_takes() -> list[TakeOnDisk]:
@@ -71,8 +106,9 @@ def strips_in(scene: bpy.types.Scene) -> dict[Path, list[bpy.types.Strip]]:
 
 def read_disk() -> None:
     """Read the takes of the open file anew, and show what has changed."""
-    global _on_disk, _seen
-    _seen = None  # opening a file has emptied the lists, which go with the window manager
+    global _on_disk, _own, _homes_of
+    _seen.clear()  # opening a file has emptied the lists, which go with the window manager
+    _homes_of = None  # a take may have been written anew in its folder
     try:
         runs = [run.resolve() for run in finished_runs(bpy.context)]
     except AnimaticError:
@@ -80,38 +116,51 @@ def read_disk() -> None:
     # Takes from before the file was saved, or from the command line, are elsewhere.
     placed = dict.fromkeys(_run_of(folder) for folder in strips_of_takes())
     _on_disk = find_takes([*(run for run in placed if run not in runs), *runs])
-    guides_report.remember_takes(_newest(bpy.context.scene))
+    own = set(runs) if takes_are_own(bpy.context) else set()
+    _own = frozenset(take.folder for take in _on_disk if _run_of(take.folder) in own)
+    homes = take_homes()
+    newest = {homes[take.folder]: take for take in _on_disk}
+    for scene in bpy.data.scenes:
+        of_scene = [take for home, take in newest.items() if home.scene == scene.name]
+        guides_report.remember_takes(scene, of_scene)
     refresh()
 
 
-def _newest(scene: bpy.types.Scene) -> list[TakeOnDisk]:
-    """The newest take of each shot of ``scene``."""
-    by_shot = {take.shot: take for take in _on_disk if take.scene == scene.name}
-    return list(by_shot.values())
-
-
 def refresh() -> None:
-    """Bring the lists up to date where the scene, the playhead or a strip has changed."""
-    global _seen
-    scene = bpy.context.scene
+    """Bring the lists up to date where a scene, its playhead or a strip has changed."""
+    strips = strips_of_takes() if _on_disk else {}
+    homes = take_homes()
+    shown = _on_top(strips, homes)
+    movies = {folder for folder, at in strips.items() if any(s.type == "MOVIE" for s in at)}
+    # Each, for its own panel: they may lie in two windows.
+    changed = [_refresh(scene, homes, shown, movies) for scene in open_scenes()]
+    if any(changed):
+        redraw()
+
+
+def _refresh(
+    scene: bpy.types.Scene, homes: Mapping[Path, Home], shown: set[Path], movies: set[Path]
+) -> bool:
+    """Bring the lists of one scene up to date; return whether something has changed."""
     shots = find_shots(scene)
     current = _current(scene, shots)
-    strips = strips_of_takes() if _on_disk else {}
-    shown, span = _on_top(strips), _span(scene, shots, current)
-    takes = tuple(take.folder for take in _on_disk)
-    made = Counter((take.scene, take.shot) for take in _on_disk)
+    span = _span(scene, shots, current)
+    mine = [(homes[take.folder], take) for take in _on_disk]
+    mine = [(home, take) for home, take in mine if home.scene == scene.name]
+    made = Counter(home.number for home, _ in mine)
     states = tuple(
-        shot_states.state_of(scene.name, shot.name, made[scene.name, shot.name]) for shot in shots
+        shot_states.state_of(scene.name, shot.name, made[number])
+        for number, shot in enumerate(shots)
     )
-    movies = {folder for folder, at in strips.items() if any(s.type == "MOVIE" for s in at)}
     camera = scene.objects.get(shots[current].camera) if shots else None
     more = (_reviewed(scene), is_behind(camera), tuple(sorted(movies)))
+    takes = tuple((home, take.folder) for home, take in mine)
     seen = (scene.name, tuple(shots), current, span, tuple(sorted(shown)), takes, states, more)
-    if seen == _seen:
-        return
-    _seen = seen
-    _fill(scene, shots, current, span, shown)
-    lists = bpy.context.window_manager.animatic
+    if seen == _seen.get(scene.session_uid):
+        return False
+    _seen[scene.session_uid] = seen
+    lists = new_lists(scene)
+    _fill(lists, shots, current, span, shown, mine)
     for row, state in zip(lists.shots, states, strict=True):
         row.state = state.name
     if lists.review and not more[0]:
@@ -119,7 +168,7 @@ def refresh() -> None:
     lists.review, lists.behind_camera, _ = more
     for row in lists.takes:
         row.is_movie = Path(row.folder) in movies
-    redraw()
+    return True
 
 
 def _back_to_edit(scene: bpy.types.Scene) -> None:
@@ -152,36 +201,40 @@ def _span(scene: bpy.types.Scene, shots: list[Shot], current: int) -> str:
     return f"{shots[current].start} to {shots[current].end}" if shots else ""
 
 
-def _on_top(strips: dict[Path, list[bpy.types.Strip]]) -> set[Path]:
+def _on_top(strips: dict[Path, list[bpy.types.Strip]], homes: Mapping[Path, Home]) -> set[Path]:
     """The take of each shot that is seen: the topmost of those that are not muted."""
-    seen: dict[tuple[str, str], tuple[int, Path]] = {}
+    seen: dict[Home, tuple[int, Path]] = {}
     for take in _on_disk:
         for strip in strips.get(take.folder, ()):
-            shot = (take.scene, take.shot)
-            if not strip.mute and strip.channel > seen.get(shot, (0,))[0]:
-                seen[shot] = (strip.channel, take.folder)
+            home = homes[take.folder]
+            if not strip.mute and strip.channel > seen.get(home, (0,))[0]:
+                seen[home] = (strip.channel, take.folder)
     return {folder for _, folder in seen.values()}
 
 
 def _fill(
-    scene: bpy.types.Scene, shots: list[Shot], current: int, span: str, shown: set[Path]
+    lists: AnimaticLists,
+    shots: list[Shot],
+    current: int,
+    span: str,
+    shown: set[Path],
+    mine: list[tuple[Home, TakeOnDisk]],
 ) -> None:
-    lists = bpy.context.window_manager.animatic
     lists.shots.clear()
-    for shot in shots:
+    for number, shot in enumerate(shots):
         row = lists.shots.add()
         row.name, row.start, row.end = shot.name, shot.start, shot.end
-        made = [t for t in _on_disk if (t.scene, t.shot) == (scene.name, shot.name)]
+        made = [take for home, take in mine if home.number == number]
         row.takes = len(made)
         row.icon = _icon(next((t for t in made if t.folder in shown), made[-1])) if made else 0
     lists.span = span
     active = lists.takes[lists.takes_index].folder if _has_active(lists) else ""
     lists.takes.clear()
-    name = shots[current].name if shots else ""
-    mine = [take for take in _on_disk if (take.scene, take.shot) == (scene.name, name)]
-    for take in reversed(mine):  # the newest is looked for most
+    here = [(home, take) for home, take in mine if home.number == current]
+    for home, take in reversed(here):  # the newest is looked for most
         row = lists.takes.add()
         row.name, row.folder, row.seed = take.label, str(take.folder), str(take.seed)
+        row.once = take.shot if take.shot != home.shot else ""
         row.shown = take.folder in shown
         row.icon = _icon(take)
     folders = [row.folder for row in lists.takes]
@@ -192,7 +245,7 @@ def _icon(take: TakeOnDisk) -> int:
     return previews.thumbnail(take.folder / "frames" / "0001.png")
 
 
-def _has_active(lists: bpy.types.PropertyGroup) -> bool:
+def _has_active(lists: AnimaticLists) -> bool:
     return 0 <= lists.takes_index < len(lists.takes)
 
 
@@ -220,7 +273,6 @@ def register() -> None:
 
 def unregister() -> None:
     """Look no more."""
-    global _seen
-    _seen = None
+    _seen.clear()
     bpy.app.handlers.save_post.remove(_on_file)
     bpy.app.handlers.load_post.remove(_on_file)

@@ -8,21 +8,28 @@ from ..errors import AnimaticError
 from ..scene.review import close_review
 from ..shot.takes import TakeOnDisk
 from . import session, take_index
+from .lists import lists_of
 from .operators import idle, launch, random_seed
 from .runs import plan_redo
 from .take_settings import restore
-from .take_strips import apply_over, place, scene_of
+from .take_strips import apply_over, place
 
 
 def _has_active(context: bpy.types.Context) -> bool:
-    lists = context.window_manager.animatic
-    return 0 <= lists.takes_index < len(lists.takes)
+    return bool(_active_folder(context))
+
+
+def _active_folder(context: bpy.types.Context) -> str:
+    """The folder of the take that is chosen in the list, "" without one."""
+    lists = lists_of(context.scene)
+    if lists is None or not 0 <= lists.takes_index < len(lists.takes):
+        return ""
+    return str(lists.takes[lists.takes_index].folder)
 
 
 def active_take(context: bpy.types.Context) -> TakeOnDisk:
     """The take that is chosen in the list. Raises AnimaticError where it is gone."""
-    lists = context.window_manager.animatic
-    take = take_index.take_at(lists.takes[lists.takes_index].folder)
+    take = take_index.take_at(_active_folder(context))
     if take is None:
         raise AnimaticError("The take is no longer on disk: press Refresh.")
     return take
@@ -46,14 +53,14 @@ A take without a strip gets one, and a comparison ends"""
             return {"CANCELLED"}
         strips = take_index.strips_of_takes()
         if picked.folder not in strips:
-            scene = scene_of(picked, context)
+            scene = take_index.scene_of(picked, context)
             try:
                 place(picked, scene)
                 apply_over(scene)
             except AnimaticError as error:
                 self.report({"ERROR"}, str(error))
                 return {"CANCELLED"}
-        close_review(scene_of(picked, context))
+        close_review(take_index.scene_of(picked, context))
         for take in take_index.of_shot(picked):
             for strip in strips.get(take.folder, ()):
                 strip.mute = take.folder != picked.folder
@@ -118,7 +125,7 @@ class ANIMATIC_OT_take_redo(bpy.types.Operator):
 
     def _launch(self, context: bpy.types.Context, action) -> set[str]:
         seed = random_seed() if self.seed == "new" else None
-        return launch(self, action, lambda: plan_redo(context, active_take(context).folder, seed))
+        return launch(self, action, lambda: plan_redo(context, active_take(context), seed))
 
 
 class ANIMATIC_OT_take_folder(OnActiveTake, bpy.types.Operator):
@@ -129,8 +136,7 @@ class ANIMATIC_OT_take_folder(OnActiveTake, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Hand the folder to the system's file manager."""
-        lists = context.window_manager.animatic
-        folder = lists.takes[lists.takes_index].folder
+        folder = _active_folder(context)
         if not Path(folder).is_dir():
             self.report({"ERROR"}, f"{folder} is no longer there: press Refresh.")
             return {"CANCELLED"}

@@ -19,6 +19,7 @@ from ..shot.timing import plan_clip
 from .asked import find_model, long_clip, shots_of
 from .keyframe_list import Row, rewrite, rows_of
 from .presets import NO_LOOK, QUALITIES
+from .take_index import shot_name
 
 _LARGEST_SEED = 2**31 - 1
 # What of a request the panel has fields for.
@@ -62,12 +63,11 @@ def restore(scene: bpy.types.Scene, take: TakeOnDisk) -> None:
     brought = {name for name, _ in level.loras}
     _restore_loras(settings, [lora for lora in request["loras"] if lora["name"] not in brought])
     _restore_sampling(settings, checkpoint, level, request["sampling"])
-    steadied = "deflicker" in request
-    own_way = "ON" if steadied else "OFF"
     usual = checkpoint.deflicker and QUALITIES[settings.quality].deflicker
-    settings.deflicker = "AUTO" if steadied == usual else own_way
+    asked = request["shot"].get("deflicker")
+    settings.deflicker = {"on": "ON", "auto": "AUTO"}.get(asked, "OFF" if usual else "AUTO")
     _restore_guide(settings, request["shot"])
-    _restore_clip(scene, checkpoint, request["shot"])
+    _restore_clip(scene, checkpoint, take)
     _restore_guide_frames(scene, request)
 
 
@@ -94,7 +94,7 @@ def _restore_sampling(
     if settings.use_guidance_end:
         settings.guidance_end = end
     settings.temporal = sampling.get("temporal", UNSTEERED.temporal)
-    settings.use_schedule = level.schedule_by_hand
+    settings.use_schedule = level.schedule_by_hand and "schedule" in sampling
     if settings.use_schedule:
         settings.schedule = sampling["schedule"]
     _restore_windows(settings, checkpoint, sampling)
@@ -182,10 +182,11 @@ def _restore_guide(settings: bpy.types.PropertyGroup, shot: dict) -> None:
     settings.thickness = asked.get("line_thickness", 1.0)
 
 
-def _restore_clip(scene: bpy.types.Scene, checkpoint: Checkpoint, shot: dict) -> None:
-    settings = scene.animatic
+def _restore_clip(scene: bpy.types.Scene, checkpoint: Checkpoint, take: TakeOnDisk) -> None:
+    settings, shot = scene.animatic, take.request["shot"]
     frames = (shot["start"], shot["end"])
-    whole = [(each.start, each.end) for each in shots_of(scene) if each.name == shot["name"]]
+    name = shot_name(take)
+    whole = [(each.start, each.end) for each in shots_of(scene) if each.name == name]
     settings.in_between = bool(shot.get("in_between"))
     settings.use_range = frames not in whole
     if settings.use_range:

@@ -11,14 +11,10 @@ from ..scene.strip_kind import replace_strip
 from ..shot.held_frames import per_scene_frame
 from ..shot.takes import TakeOnDisk
 from . import take_index
+from .take_homes import Home
 
 KINDS = {"images": "IMAGE", "movie": "MOVIE"}
 """Blender's types of strip by the panel's names of them."""
-
-
-def scene_of(take: TakeOnDisk, context: bpy.types.Context) -> bpy.types.Scene:
-    """The scene that ``take`` was made for, or the open one where it has another name now."""
-    return bpy.data.scenes.get(take.scene, context.scene)
 
 
 def place(take: TakeOnDisk, scene: bpy.types.Scene) -> None:
@@ -56,12 +52,19 @@ def apply_over(scene: bpy.types.Scene) -> None:
     if edit is None or edit.sequence_editor is None:
         return
     there = take_index.strips_in(edit)
-    shots: dict[str, tuple[dict, list[bpy.types.Strip]]] = {}
+    homes = take_index.take_homes()
+    first: dict[Home, str] = {}
+    # By the name that a shot had first: the strip of its render bears that.
+    shots: dict[str, tuple[dict[str, dict], list[bpy.types.Strip]]] = {}
     for take in take_index.all_takes():
         for strip in there.get(take.folder, ()):
-            shots.setdefault(take.shot, (take.request["shot"], []))[1].append(strip)
-    for shot, strips in shots.values():
+            name = first.setdefault(homes[take.folder], take.shot)
+            named, strips = shots.setdefault(name, ({}, []))
+            named.setdefault(take.shot, take.request["shot"])
+            strips.append(strip)
+    for name, (named, strips) in shots.items():
         if settings.use_over:
-            lay_over(edit, scene, shot, strips, settings.over_opacity)
+            lay_over(edit, scene, named[name], strips, settings.over_opacity)
         else:
-            lay_bare(edit, shot, strips)
+            for shot in named.values():
+                lay_bare(edit, shot, strips)

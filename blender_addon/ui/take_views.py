@@ -12,10 +12,11 @@ from ..scene.review import Side, close_review, open_review, review_of
 from ..shot.held_frames import held_frames, per_scene_frame
 from ..shot.takes import TakeOnDisk
 from . import session, take_index
+from .lists import lists_of
 from .operators import launch
 from .runs import plan_movie
 from .take_operators import OnActiveTake, active_take
-from .take_strips import scene_of, turn_into
+from .take_strips import turn_into
 
 
 class _OnTake(OnActiveTake, bpy.types.Operator):
@@ -37,7 +38,7 @@ class _OnTake(OnActiveTake, bpy.types.Operator):
 
     def show(self, context: bpy.types.Context, take: TakeOnDisk, sides: list[Side]) -> None:
         """Show ``sides`` in the review scene, and say where that is."""
-        room = open_review(scene_of(take, context), sides, context.workspace)
+        room = open_review(take_index.scene_of(take, context), sides, context.workspace)
         self.report({"INFO"}, f"In the Video Sequencer, scene {room.name}")
 
 
@@ -75,14 +76,16 @@ of their own: the edit stays as it is"""
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """With two takes."""
-        if len(context.window_manager.animatic.takes) < 2:
+        lists = lists_of(context.scene)
+        if lists is None or len(lists.takes) < 2:
             cls.poll_message_set("There is only one take of this shot")
             return False
         return super().poll(context)
 
     def act(self, context: bpy.types.Context, take: TakeOnDisk) -> None:
         """Two sides, the one that is seen on the left."""
-        rows = context.window_manager.animatic.takes
+        lists = lists_of(context.scene)
+        rows = lists.takes if lists is not None else ()
         seen = self.other or next((row.folder for row in rows if row.shown), "")
         left = take_index.take_at(seen)
         if left is None or left == take:
@@ -182,7 +185,7 @@ scene. This changes the camera: Opacity and Depth are among its Background Image
 
     def act(self, context: bpy.types.Context, take: TakeOnDisk) -> None:
         """Replace the one that is there."""
-        shot, scene = take.request["shot"], scene_of(take, context)
+        shot, scene = take.request["shot"], take_index.scene_of(take, context)
         camera = scene.objects.get(shot["camera"])
         if camera is None or camera.type != "CAMERA":
             raise AnimaticError(

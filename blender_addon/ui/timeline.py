@@ -6,7 +6,7 @@ import bpy
 import gpu
 from gpu_extras.batch import batch_for_shader
 
-from .redraw import windows
+from .redraw import open_scenes, windows
 
 # Blender's own keyframes are diamonds in white and yellow; these hang from the top in blue.
 _COLOUR = (0.33, 0.66, 1.0)
@@ -14,33 +14,42 @@ _SIZE = 5.0
 _TOP = 27.0  # below the scrubbing bar with the frame numbers
 
 _handler: Any = None
-_shown: tuple[tuple[int, bool], ...] = ()
+_shown: dict[int, tuple[tuple[int, bool], ...]] = {}  # by the session_uid of the scene
 
 
 def refresh() -> None:
-    """Take in the guide frames of the open scene; they are drawn again where they changed."""
-    global _shown
-    scene = bpy.context.scene
-    # Without a camera there is no shot that they could hold.
-    films = scene.camera is not None or any(marker.camera for marker in scene.timeline_markers)
-    frames = scene.animatic.guide_frames if films else ()
-    now = tuple((item.frame, item.enabled) for item in frames)
+    """Take in the guide frames of the open scenes; they are drawn again where they changed."""
+    now = {scene.session_uid: _guide_frames(scene) for scene in open_scenes()}
     if now == _shown:
         return
-    _shown = now
+    _shown.clear()
+    _shown.update(now)
     for window in windows():
         for area in window.screen.areas:
             if area.type == "DOPESHEET_EDITOR":
                 area.tag_redraw()
 
 
+def shown_in(scene: bpy.types.Scene) -> tuple[tuple[int, bool], ...]:
+    """The guide frames that the timeline of ``scene`` shows, and whether each is in use."""
+    return _shown.get(scene.session_uid, ())
+
+
+def _guide_frames(scene: bpy.types.Scene) -> tuple[tuple[int, bool], ...]:
+    # Without a camera there is no shot that they could hold.
+    films = scene.camera is not None or any(marker.camera for marker in scene.timeline_markers)
+    frames = scene.animatic.guide_frames if films else ()
+    return tuple((item.frame, item.enabled) for item in frames)
+
+
 def _draw() -> None:
-    if not _shown:
+    shown = shown_in(bpy.context.scene)
+    if not shown:
         return
     region, scale = bpy.context.region, bpy.context.preferences.system.ui_scale
     top, size = region.height - _TOP * scale, _SIZE * scale
     places = [
-        (region.view2d.view_to_region(frame, 0, clip=False)[0], used) for frame, used in _shown
+        (region.view2d.view_to_region(frame, 0, clip=False)[0], used) for frame, used in shown
     ]
     seen = [(x, used) for x, used in places if -size <= x <= region.width + size]
     for use in (True, False):
@@ -73,6 +82,7 @@ def register() -> None:
 
 def unregister() -> None:
     """Draw no more."""
-    global _handler, _shown
+    global _handler
     bpy.types.SpaceDopeSheetEditor.draw_handler_remove(_handler, "WINDOW")
-    _handler, _shown = None, ()
+    _handler = None
+    _shown.clear()

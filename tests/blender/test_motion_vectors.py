@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from animatic.blender_addon.link.engine_process import find_engine_python
 from animatic.blender_addon.link.in_between import measure_flow
-from animatic.blender_addon.scene import motion_vectors
+from animatic.blender_addon.scene import tasks
 from animatic.blender_addon.scene.blend_file import open_blend
 from animatic.blender_addon.scene.compat import fcurves_of
 from animatic.blender_addon.scene.errors import SceneError
@@ -23,7 +23,12 @@ from animatic.blender_addon.scene.stage import Stage
 from animatic.blender_addon.scene.tasks import run_task
 from animatic.blender_addon.shot.in_between import blend
 from animatic.blender_addon.shot.in_between_flow import flow_motions
-from animatic.blender_addon.shot.motion_files import SIDES, motion_name, wanted_between
+from animatic.blender_addon.shot.motion_files import (
+    SIDES,
+    motion_name,
+    wanted_beside,
+    wanted_between,
+)
 from animatic.blender_addon.shot.png import read_png, write_png
 from animatic.blender_addon.shot.timing import ClipTiming
 
@@ -147,7 +152,7 @@ def test_the_task_renders_motion_where_frames_lie_between(scene, tmp_path):
     add_box("Ground", (0, 0, -1.5), (90, 90, 1))
     keyed(scene.camera, "location", frame_1=(0, 0, 10), frame_12=(1, 0, 10))
     blend_file = save(tmp_path / "scene.blend")
-    made = run_child(tmp_path, blend=blend_file, in_between=True, deflicker=True)
+    made = run_child(tmp_path, blend=blend_file, in_between=True, deflicker="on")
     assert made.code == 0, made.output
     assert made.result["shot"]["in_between"] is True
     beside = [(each["clip_frame"], each["to"]) for each in made.result["motions"]]
@@ -190,12 +195,49 @@ def test_a_scene_too_large_for_motion_still_has_its_guides(scene, tmp_path, monk
         "task": "guides", "blend": str(blend), "out": str(tmp_path / "guides"), "guide": "depth",
         "keyframes": "1", "lineart_width": 1.5, "depth_method": "cycles", **MODEL,
     }  # fmt: skip
-    monkeypatch.setattr(motion_vectors, "_MOST_TRIANGLES", 1)
-    made = run_task({**task, "deflicker": True}, lambda event: None)
-    assert (len(made["guides"]), made["motions"]) == (1, [])
-    assert any("not steadied (Deflicker): The scene has more" in told for told in made["warnings"])
-    with pytest.raises(SceneError, match="motion cannot be read"):
-        run_task({**task, "deflicker": True, "in_between": True}, lambda event: None)
+    monkeypatch.setattr(tasks, "QUICK_TRIANGLES", 23)
+    for asked, steadied in (("auto", False), ("on", True)):
+        made = run_task({**task, "deflicker": asked}, lambda event: None)
+        assert (len(made["guides"]), bool(made["motions"])) == (1, steadied)
+        assert any("to On to wait" in told for told in made["warnings"]) is not steadied
+        assert made["shot"]["deflicker"] == asked
+    monkeypatch.setattr(tasks, "MOST_TRIANGLES", 23)
+    with pytest.raises(SceneError, match="The camera sees more than"):
+        run_task({**task, "deflicker": "on", "in_between": True}, lambda event: None)
+
+
+def test_rows_of_instances_of_which_one_goes_have_no_motion(scene, stage, tmp_path):
+    """Each then has the number of the one before it, and would seem to have gone there."""
+    add_box("Ground", (0, 0, -0.5), (90, 90, 1))
+    part = add_box("Part", (0, 0, 50), (1, 1, 1))
+    row = add_box("Row", (0, 0, 0))
+    tree = bpy.data.node_groups.new("Row", "GeometryNodeTree")
+    tree.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+    kinds = ("MeshLine", "InstanceOnPoints", "ObjectInfo")
+    line, spread, what = (tree.nodes.new(f"GeometryNode{kind}") for kind in kinds)
+    out = tree.nodes.new("NodeGroupOutput")
+    what.inputs["Object"].default_value = part
+    line.inputs["Offset"].default_value = (1.5, 0, 0)
+    line.inputs["Start Location"].default_value = (-3, 0, 0)
+    tree.links.new(line.outputs["Mesh"], spread.inputs["Points"])
+    tree.links.new(what.outputs["Geometry"], spread.inputs["Instance"])
+    tree.links.new(spread.outputs["Instances"], out.inputs[0])
+    row.modifiers.new("Row", "NODES").node_group = tree
+    count = line.inputs["Count"]
+    for frame, number in ((1, 5), (2, 4)):
+        count.default_value = number
+        count.keyframe_insert("default_value", frame=frame)
+    for curve in fcurves_of(tree.animation_data.action, tree.animation_data.action_slot):
+        for point in curve.keyframe_points:
+            point.interpolation = "CONSTANT"
+    timing = ClipTiming(1, 6, Fraction(24), 2, Fraction(8))
+    remade = render_motion(
+        stage(), timing, wanted_beside(timing, tmp_path), tmp_path, lambda *_: None
+    )
+    assert remade == ["Row"]
+    trust = read_png(tmp_path / "deflicker" / "0002_0001.png")[..., 3]
+    assert (trust[31:33, 31:33] == 0).all()  # a part
+    assert (trust[:4, 4:-4] > 0).all()  # the ground
 
 
 @pytest.mark.slow

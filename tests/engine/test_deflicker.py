@@ -55,7 +55,7 @@ def request_along(
 
 
 def steadied(frames: np.ndarray, request: dict[str, Any], files: dict[str, Path]) -> np.ndarray:
-    return deflicker(frames, request, files, lambda: None)
+    return deflicker(frames, request, files, lambda done: None)
 
 
 def error(frames: np.ndarray, truth: np.ndarray) -> float:
@@ -114,6 +114,35 @@ def test_motion_is_read_as_blenders_side_writes_it_and_enlarged(tmp_path: Path) 
     made = steadied(frames, request, {sha256: tmp_path / "theirs.png"})
     inside = (0, slice(16, -16), slice(8, -24))
     assert np.abs(made[inside].astype(int) - frames[inside]).max() <= 2
+
+
+def test_an_outline_that_moves_stays_where_pictures_are_larger_than_the_motion(
+    tmp_path: Path,
+) -> None:
+    def scene(k: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
+        """A square that goes to the right before a wall that goes to the left."""
+        rows, columns = np.indices((scale * H, scale * W)) / scale
+        square = (np.abs(columns - 24 - 4 * k) < 9) & (np.abs(rows - 24) < 9)
+        wave = np.sin((columns + 3 * k) / 5) * 20
+        return np.where(square, 150, 120 + wave), square
+
+    first, second = (scene(k, 1)[1] for k in (0, 1))
+    way = np.where(first, 4, -3)
+    columns = np.indices((H, W))[1] + way
+    seen = (columns >= 0) & (columns < W)
+    hidden = ~first & second[np.indices((H, W))[0], columns.clip(0, W - 1)]
+    motion = torch.zeros(2, H, W)
+    motion[0] = torch.from_numpy(way)
+    content = encode_motion(motion, torch.from_numpy((seen & ~hidden).astype(np.float32)))
+    sha256 = hashlib.sha256(content).hexdigest()
+    (tmp_path / "motion.png").write_bytes(content)
+    frames = np.stack([scene(k, 2)[0] for k in (0, 1)])[..., None].repeat(3, axis=-1)
+    frames = frames.round().astype(np.uint8)
+    request = {"deflicker": [{"clip_frame": 0, "to": 1, "sha256": sha256}], "sampling": {}}
+    made = steadied(frames, request, {sha256: tmp_path / "motion.png"})
+    change = np.abs(made[0].astype(int) - frames[0])
+    near = np.abs(np.abs(np.indices((2 * H, 2 * W)) / 2 - 24).max(axis=0) - 9) < 2
+    assert change[near].mean() < 1.1  # twice as much where ways mix
 
 
 def test_the_engine_steadies_and_refuses_what_is_no_motion_before_it_starts(

@@ -58,8 +58,10 @@ def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip: Path) -> 
         "looks.py",
         "pictures.py",
         "places_strips.py",
+        "renames.py",
         "shows_takes.py",
         "takes.py",
+        "two_scenes.py",
     ],
 )
 def test_in_a_fresh_profile(script: str, run_inside: Callable[..., str]) -> None:

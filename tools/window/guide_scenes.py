@@ -106,7 +106,8 @@ def steps(driver):
     yield from driver.move(side.x + 100, side.y + 400)
     for _ in range(15):
         yield from driver.press("WHEELUPMOUSE")
-    driver.tell(takes=len(bpy.context.window_manager.animatic.takes))
+    lists = driver.module("ui.lists").lists_of(bpy.context.scene)
+    driver.tell(takes=len(lists.takes))
     view = driver.area()
     view.type = "SEQUENCE_EDITOR"
     view.spaces.active.view_type = "SEQUENCER_PREVIEW"

@@ -43,7 +43,7 @@ with harness.extension():
     # near and far begin with what the guides have found
     report = harness.module("ui.guides_report")
     depth = {"near": 2.5, "far": 40.0}
-    report.remember({"depth": depth, "guides": [], "keyframes": []}, harness.SCRATCH)
+    report.remember(scene, {"depth": depth, "guides": [], "keyframes": []}, harness.SCRATCH)
     settings.use_near = settings.use_far = settings.use_crease = True
     assert (settings.near, settings.far) == (2.5, 40.0)
     settings.near, settings.crease = 3.0, math.radians(120)
@@ -142,7 +142,7 @@ with harness.extension():
     previews = harness.module("ui.previews")
     previews.thumbnail, thumbnail = (lambda file: int(file.stem[-4:])), previews.thumbnail
     ops.takes_refresh()
-    assert [report.picture(frame) for frame in (1, 12, 13, 18)] == [0, 5, 5, 0]
+    assert [report.picture(scene, frame) for frame in (1, 12, 13, 18)] == [0, 5, 5, 0]
     previews.thumbnail = thumbnail
     assert settings.reference == str((folder / "guides" / "reference.jpg").resolve())
     assert [(item.name, item.scale) for item in settings.loras] == [("Ink", 0.5)]
@@ -203,13 +203,13 @@ with harness.extension():
     estimate = harness.module("ui.estimate")
     settings.encoder = "image"
     estimate.refresh()
-    assert (run().steering.encoder, estimate.current().encoders) == (None, False)
+    assert (run().steering.encoder, estimate.current(scene).encoders) == (None, False)
     told = json.loads(card.read_text())
     told["image_guides"] = {"depth": "controlnet"}
     (model / "animatic.json").write_text(json.dumps(told))
     (model / "controlnet").mkdir()
     estimate.refresh(anew=True)
-    assert (run().steering.encoder, estimate.current().encoders) == ("image", True)
+    assert (run().steering.encoder, estimate.current(scene).encoders) == ("image", True)
     move(go(0, 3, 0))
     settings.loras.clear()
     assert ops.lora_suggest() == {"CANCELLED"}
@@ -221,8 +221,8 @@ with harness.extension():
     timeline = harness.module("ui.timeline")
     settings.guide_frames[1].enabled = False
     timeline.refresh()
-    assert timeline._shown == ((1, True), (13, False))
+    assert timeline.shown_in(scene) == ((1, True), (13, False))
     scene.camera = None
     timeline.refresh()
-    assert timeline._shown == ()
+    assert timeline.shown_in(scene) == ()
 print("DONE")

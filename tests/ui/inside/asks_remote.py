@@ -54,16 +54,18 @@ with harness.extension():
     with pytest.raises(errors.AnimaticError, match="has not said yet"):
         remote.remote_models.find("far-away")
     assert time.monotonic() - began < 1
-    assert estimate.current().time == ""
+    assert estimate.current(bpy.context.scene).time == ""
 
     let_go.set()
     assert harness.module("ui.asked").find_model("far-away").native == 512
     assert properties._suggest_models(settings, bpy.context, "far") == ["far-away"]
     estimate.refresh()
-    assert estimate.current().time == "Time unknown"
+    assert estimate.current(bpy.context.scene).time == "Time unknown"
     estimate.speeds().learn("far-away", "127.0.0.1", speeds.Speed("cuda", 10.0, 0.05, 0.0))
     estimate.refresh(anew=True)  # 25 steps of 8 frames, with guidance
-    assert estimate.current().time == "About 30 s", estimate.current()
+    assert estimate.current(bpy.context.scene).time == "About 30 s", estimate.current(
+        bpy.context.scene
+    )
     with pytest.raises(errors.AnimaticError, match="It has: far-away"):
         remote.remote_models.find("near")
     server.shutdown()
@@ -74,5 +76,5 @@ with harness.extension():
     words = harness.refusal("guide_frames_suggest")
     assert "does not answer" in words, words
     estimate.refresh()
-    assert estimate.current().time == ""
+    assert estimate.current(bpy.context.scene).time == ""
 print("DONE")

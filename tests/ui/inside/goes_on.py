@@ -16,7 +16,7 @@ SHOT = {
 
 
 def rows() -> tuple[list[str], list[str], str]:
-    lists = bpy.context.window_manager.animatic
+    lists = harness.lists()
     return [row.name for row in lists.takes], [row.name for row in lists.shots], lists.span
 
 

@@ -80,6 +80,11 @@ def extension() -> Iterator[ModuleType]:
         disable()
 
 
+def lists(scene: bpy.types.Scene | None = None):
+    """The lists that the panel shows in ``scene``, or in the open one."""
+    return module("ui.lists").lists_of(scene or bpy.context.scene)
+
+
 def save_scene(name: str) -> Path:
     """Fill the open file with a keyed camera and a cube, and save it."""
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)

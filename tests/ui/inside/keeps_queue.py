@@ -20,7 +20,7 @@ def pump_until(session, over) -> None:
 
 def states() -> list[tuple[str, str]]:
     harness.module("ui.take_index").refresh()
-    return [(row.name, row.state) for row in bpy.context.window_manager.animatic.shots]
+    return [(row.name, row.state) for row in harness.lists().shots]
 
 
 def queue_folders() -> list:

@@ -15,7 +15,7 @@ with harness.extension():
     )
     ops, windows = bpy.ops.animatic, bpy.context.window_manager.windows
     harness.save_scene("shot.blend")
-    scene, lists = bpy.context.scene, bpy.context.window_manager.animatic
+    scene, lists = bpy.context.scene, harness.lists()
     scene.render.fps, scene.render.fps_base = 24, 1.001
     scene.render.resolution_x = scene.render.resolution_y = 64
     scene.frame_start, scene.frame_end = START, END

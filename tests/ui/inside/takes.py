@@ -15,21 +15,14 @@ with harness.extension() as session:
     index = harness.module("ui.take_index")
 
     def write_run(number: int, seeds: list[int], **asked: object) -> None:
-        draft = harness.module("ui.presets").QUALITIES["draft"]
-        mini = harness.module("ui.asked").find_model("blockout-mini")
-        # With words to avoid, as these runs have them.
-        level = harness.module("link.quality").level_for(draft, mini, guided=True)
-        usual = {"steps": level.steps, "guidance": level.guidance, "prompt": f"run {number}"}
-        written_runs.write_run(
-            f"shot_{number:03}", seeds, SHOT, sampling={"schedule": level.schedule},
-            **(usual | asked),
-        )  # fmt: skip
+        usual = {**written_runs.as_draft(), "prompt": f"run {number}"}
+        written_runs.write_run(f"shot_{number:03}", seeds, SHOT, **(usual | asked))
 
     def rows() -> list[tuple[str, str, bool]]:
         return [(row.name, row.seed, row.shown) for row in lists.takes]
 
     harness.save_scene("shot.blend")
-    scene, lists = bpy.context.scene, bpy.context.window_manager.animatic
+    scene, lists = bpy.context.scene, harness.lists()
     write_run(1, [7, 8])
     write_run(2, [4_000_000_000], steps=33)
     (harness.SCRATCH / "animatic" / "shot_003").mkdir()
@@ -92,10 +85,10 @@ with harness.extension() as session:
     moved = harness.SCRATCH / "elsewhere" / "other.blend"
     moved.parent.mkdir()
     bpy.ops.wm.save_as_mainfile(filepath=str(moved))
-    lists = bpy.context.window_manager.animatic
+    lists = harness.lists()
     assert [name for name, _, _ in rows()] == ["002", "001.2", "001.1"], rows()
 
     # another file has other takes
     bpy.ops.wm.read_homefile(use_factory_startup=True)
-    assert not len(bpy.context.window_manager.animatic.takes)
+    assert not len(harness.lists().takes)
 print("DONE")

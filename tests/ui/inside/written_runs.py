@@ -55,3 +55,12 @@ def write_run(name: str, seeds: list[int], shot: dict, first: int = 0, **asked: 
         (folder / "take.json").write_text(json.dumps(take))
     (run / "request.json").write_bytes(request.canonical_json(made))
     return run
+
+
+def as_draft() -> dict:
+    """What ``write_run`` is asked for a run as blockout-mini makes a draft with words to avoid."""
+    draft = harness.module("ui.presets").QUALITIES["draft"]
+    mini = harness.module("ui.asked").find_model("blockout-mini")
+    level = harness.module("link.quality").level_for(draft, mini, guided=True)
+    usual = {"steps": level.steps, "guidance": level.guidance}
+    return {**usual, "sampling": {"schedule": level.schedule}}
