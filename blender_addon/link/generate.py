@@ -366,12 +366,7 @@ def _render_guides(
         for each in settings.also:
             # In a Blender of its own: rendering a kind of guide changes the scene for good.
             asked = replace(
-                settings,
-                guide=each.guide,
-                keyframes=each.keyframes,
-                in_between=False,
-                deflicker=False,
-                also=(),
+                settings, guide=each.guide, keyframes=each.keyframes, guides_only=True, also=()
             )
             depth = next((made["depth"] for made in (shot, *others) if made["depth"]), None)
             if depth is not None and each.guide == "depth":

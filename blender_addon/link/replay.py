@@ -67,21 +67,21 @@ class Replay:
         shot = shot_of(request, self.in_between)
         between = bool(shot.get("in_between"))
         places = (g.parent.parent if g.parent.name == STEADY else g.parent for g in guides.values())
-        motion = next(places, Path()) / MOTION
+        home = next(places, Path())
         exact = between and bool(request.get("shot", {}).get("in_between"))
         exact = exact and shot["scene_fps"] == request["shot"]["scene_fps"]
         if exact:
-            check_motion(shot, motion.parent)
+            check_motion(shot, home)
         out = self.out or OutputFolder.next_free(self.file.resolve().parent)
         with OutputFolder.prepare(out, force=self.force) as folder:
             (folder.staging / "request.json").write_bytes(canonical_json(request))
             (folder.staging / "guides").mkdir()
             for guide in guides.values():
-                place = folder.staging / "guides" / (STEADY if guide.parent.name == STEADY else "")
-                place.mkdir(exist_ok=True)
+                place = folder.staging / "guides" / guide.relative_to(home)
+                place.parent.mkdir(exist_ok=True)
                 shutil.copy(guide, place)
             if exact:
-                shutil.copytree(motion, folder.staging / "guides" / MOTION)
+                shutil.copytree(home / MOTION, folder.staging / "guides" / MOTION)
             with start_engine(self.host, checkpoint) as engine:
                 with progress.phase("engine"):
                     client = engine.client()

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from animatic.blender_addon.scene.shots import Shot
 from animatic.blender_addon.shot.takes import TakeOnDisk
 from animatic.blender_addon.ui.output_folder import is_one_files
 from animatic.blender_addon.ui.take_homes import Home, find_homes
-
-
-@dataclass(frozen=True)
-class Shot:
-    """As scene.shots has it, which needs bpy."""
-
-    name: str
-    start: int
-    end: int
-    camera: str
-
 
 WIDE, CLOSE, LAST = (
     Shot("Wide", 1, 12, "A"),

@@ -6,13 +6,7 @@ import bpy
 import harness
 import written_runs
 from harness import FakeGeneration
-
-SHOT = {
-    "name": "Scene", "scene": "Scene", "camera": "Camera", "start": 1, "end": 24,
-    "scene_fps": "24", "film": {"width": 16, "height": 16}, "note": "",
-    "clip": {"frames": 4, "fps": "8", "width": 64, "height": 64},
-    "frame_map": [k // 6 for k in range(24)],
-}  # fmt: skip
+from written_runs import SHOT
 
 
 def rows() -> tuple[list[str], list[str], str]:

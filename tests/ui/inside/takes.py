@@ -3,13 +3,7 @@
 import bpy
 import harness
 import written_runs
-
-CLIP = {"frames": 4, "fps": "8", "width": 64, "height": 64}
-SHOT = {
-    "name": "Scene", "scene": "Scene", "camera": "Camera", "start": 1, "end": 24,
-    "scene_fps": "24", "film": {"width": 16, "height": 16}, "clip": CLIP, "note": "",
-    "frame_map": [k // 6 for k in range(24)],
-}  # fmt: skip
+from written_runs import SHOT
 
 with harness.extension() as session:
     index = harness.module("ui.take_index")

@@ -5,13 +5,7 @@ import harness
 import written_runs
 from drawing import context_of, draw
 from harness import FakeGeneration
-
-SHOT = {
-    "name": "Scene", "scene": "Scene", "camera": "Camera", "start": 1, "end": 24,
-    "scene_fps": "24", "film": {"width": 16, "height": 16}, "note": "",
-    "clip": {"frames": 4, "fps": "8", "width": 64, "height": 64},
-    "frame_map": [k // 6 for k in range(24)],
-}  # fmt: skip
+from written_runs import SHOT
 
 with harness.extension() as session:
     index, estimate, report, timeline, watch, panel = (

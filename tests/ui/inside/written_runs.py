@@ -9,6 +9,12 @@ import harness
 import numpy as np
 
 BITS, SIDE = 8, 64
+SHOT = {
+    "name": "Scene", "scene": "Scene", "camera": "Camera", "start": 1, "end": 24,
+    "scene_fps": "24", "film": {"width": 16, "height": 16}, "note": "",
+    "clip": {"frames": 4, "fps": "8", "width": 64, "height": 64},
+    "frame_map": [k // 6 for k in range(24)],
+}  # fmt: skip
 
 
 def picture(number: int) -> np.ndarray:
