@@ -166,7 +166,7 @@ class Animatic:
         spent = 0.0
         draw = preview.jpeg
 
-        def timed(latents: torch.Tensor) -> bytes:
+        def timed(latents: torch.Tensor) -> bytes | None:
             nonlocal spent
             synchronise(latents.device)
             clock = time.perf_counter()

@@ -9,10 +9,14 @@ import torch
 from PIL import Image
 
 from . import vae
+from .errors import EngineError
 from .parts import Parts
 
 PREVIEW_HEIGHT = 64
 PREVIEW_COLUMNS = 8
+_IN_FLOAT32 = (
+    "Some frames are beyond the range of float16 and were decoded in float32, which takes longer."
+)
 
 
 def decode(
@@ -21,22 +25,40 @@ def decode(
     batch: int,
     check: Callable[[], None],
     on_frames: Callable[[int], None],
-) -> np.ndarray:
-    """Frames uint8 [F, H, W, 3] of the clip ``latents`` [1, C, F, h, w].
+) -> tuple[np.ndarray, list[str]]:
+    """Frames uint8 [F, H, W, 3] of the clip ``latents`` [1, C, F, h, w], and sentences that the
+    artist should read.
 
     ``batch`` frames at once, so that a long clip needs no more memory than a short one; the plan
-    may have a frame decoded in tiles. ``on_frames(done)`` is called after each batch.
+    may have a frame decoded in tiles. ``on_frames(done)`` is called after each batch. What
+    overflows in half precision is decoded again in float32. Raises EngineError where there are no
+    numbers to make pictures of: they would all be black.
     """
     frames = latents[0].transpose(0, 1)
-    made = []
+    if not frames.isfinite().all():
+        raise _overflow(parts)
+    made, notes = [], []
     for start in range(0, len(frames), batch):
         check()
         some = frames[start : start + batch]
         picture = vae.decode(parts.vae, some, parts.plan.decode_tiles)
+        if not picture.isfinite().all() and parts.vae.dtype != torch.float32:
+            picture = vae.decode_in_float32(parts.vae, some, parts.plan.decode_tiles)
+            notes = [_IN_FLOAT32]
+        if not picture.isfinite().all():
+            raise _overflow(parts)
         pixels = picture.float().clamp(0, 1) * 255
         made.append(pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
         on_frames(min(start + batch, len(frames)))
-    return np.concatenate(made)
+    return np.concatenate(made), notes
+
+
+def _overflow(parts: Parts) -> EngineError:
+    return EngineError(
+        f"The numbers that {parts.info.name} computes with left their range ({parts.plan.dtype}), "
+        "and no picture can be made of them. Lower the guidance, the strengths of the guides or "
+        "those of the LoRAs, take another seed, or use the device cpu."
+    )
 
 
 class PreviewDecoder:
@@ -56,19 +78,31 @@ class PreviewDecoder:
         seen = _with_one(latents.float().cpu())
         wanted = torch.nn.functional.avg_pool2d(pictures, parts.latent_scale)
         wanted = wanted.permute(0, 2, 3, 1).reshape(-1, 3)
-        # gelsd also copes with a VAE that has learned nothing yet and makes every column the same.
-        self._map = torch.linalg.lstsq(seen, wanted, driver="gelsd").solution
+        # Half precision may overflow, and least squares fail on what is no number.
+        self._map: torch.Tensor | None = None
+        if seen.isfinite().all():
+            # gelsd also copes with a VAE that has learned nothing yet: its columns are the same.
+            self._map = torch.linalg.lstsq(seen, wanted, driver="gelsd").solution
 
-    def frames(self, latents: torch.Tensor) -> np.ndarray:
-        """uint8 [F, h, w, 3] at the latents' own size, from a clip [1, C, F, h, w]."""
+    def frames(self, latents: torch.Tensor) -> np.ndarray | None:
+        """uint8 [F, h, w, 3] at the latents' own size, from a clip [1, C, F, h, w].
+
+        None where numbers have overflowed and there is nothing to see.
+        """
         clip = latents[0].transpose(0, 1).float().cpu()
+        if self._map is None or not clip.isfinite().all():
+            return None
         count, _, height, width = clip.shape
         pixels = (_with_one(clip) @ self._map).clamp(0, 1) * 255
         return pixels.round().to(torch.uint8).reshape(count, height, width, 3).numpy()
 
-    def jpeg(self, latents: torch.Tensor) -> bytes:
-        """The whole clip as one small JPEG, frames from left to right in rows of eight."""
+    def jpeg(self, latents: torch.Tensor) -> bytes | None:
+        """The whole clip as one small JPEG, frames from left to right in rows of eight; None as for
+        ``frames``.
+        """
         frames = self.frames(latents)
+        if frames is None:
+            return None
         height = PREVIEW_HEIGHT
         width = max(1, round(height * frames.shape[2] / frames.shape[1]))
         columns = min(PREVIEW_COLUMNS, len(frames))

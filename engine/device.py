@@ -23,6 +23,8 @@ from torch import nn
 from .. import __version__
 from .errors import EngineError
 
+# cuDNN's words where none of its ways had room; they are the same where it has no way at all.
+_NO_WAY = "unable to find an engine"
 # In small letters: what graphics cards and the system say, torch on the CPU, cuBLAS and cuDNN (old
 # and new), Metal of one buffer, and oneDNN, which has no other word for it.
 _OUT_OF_MEMORY = (
@@ -34,6 +36,7 @@ _OUT_OF_MEMORY = (
     "invalid buffer size",
     "could not create a primitive",
     "could not create a memory",
+    _NO_WAY,
 )
 # The files of a control group that tell its limit, what it uses, and, in memory.stat, what of that
 # are files that will be dropped where memory is short: of version 2 and of version 1.
@@ -185,19 +188,19 @@ def forced_plan(stored: dict[str, Any]) -> Plan:
     return plan
 
 
-def version_note(stored: dict[str, Any]) -> str | None:
-    """A sentence where a replay's libraries differ from the take's, or None where they agree."""
+def version_notes(stored: dict[str, Any]) -> list[str]:
+    """A sentence where a replay's libraries differ from the take's, none where they agree."""
     here = library_versions()
     then = stored.get("versions", {})
     changed = [
         f"{k} {then[k]} then, {here[k]} now" for k in here if k in then and then[k] != here[k]
     ]
     if not changed:
-        return None
-    return (
+        return []
+    return [
         f"The take was made with other versions ({'; '.join(changed)}), "
         "so the frames may differ in their last bits."
-    )
+    ]
 
 
 def _check_device(device: str) -> None:
@@ -260,9 +263,12 @@ def synchronise(device: torch.device) -> None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Hand back to the system what torch keeps in reserve on a graphics card."""
+    """Hand back to the system what torch keeps in reserve for a graphics card, on it and pinned."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+        # Not every torch that will do has it under its public name.
+        empty_pinned: Any = getattr(torch.accelerator, "empty_host_cache", None)
+        (empty_pinned or torch._C._host_emptyCache)()
     elif device.type == "mps":
         torch.mps.empty_cache()
 
@@ -305,13 +311,21 @@ def group_memory(
     return left
 
 
-def memory_sentence(plan: Plan, width: int, height: int, frames: int) -> str:
-    """What to lower where the memory is too small even for the smallest plan."""
-    return (
+def memory_sentence(plan: Plan, width: int, height: int, frames: int, said: str) -> str:
+    """What to lower where the memory is too small even for the smallest plan; ``said`` is the text
+    of the error, which is told where it may mean something else.
+    """
+    sentence = (
         f"The {'computer' if plan.device == 'cpu' else 'graphics card'} ran out of memory at "
         f"{width}x{height} with {frames} frames. Lower the size or the number of frames, or "
         "close other programs that use this memory."
     )
+    if _NO_WAY in said.lower():
+        sentence += (
+            " Where less does not help, the card cannot compute this model: update its driver, or "
+            f"use the device cpu ({said})."
+        )
+    return sentence
 
 
 def out_of_memory(error: BaseException) -> bool:

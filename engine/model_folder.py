@@ -9,7 +9,7 @@ from diffusers import ControlNetModel, UNetMotionModel
 
 from . import original
 from .checkpoint import check_part
-from .device import Plan
+from .device import Plan, out_of_memory
 from .errors import EngineError
 
 # What a control encoder has in common with the image model whose copy it is.
@@ -30,8 +30,12 @@ def load_model(cls: Any, folder: Path, what: str, plan: Plan) -> Any:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            # The report below then names them; transformers' error would not.
+            ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         raise EngineError(
             f"{folder} cannot be loaded as {what} ({cls.__name__}): {error}. "
             "Copy or download the checkpoint again."
@@ -39,7 +43,7 @@ def load_model(cls: Any, folder: Path, what: str, plan: Plan) -> Any:
     finally:
         # diffusers leaves the model's type behind where a load fails.
         torch.set_default_dtype(held)
-    absent = sorted(report["missing_keys"]) or [str(k) for k in report["mismatched_keys"]]
+    absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if absent:
         raise EngineError(
             f"The weights in {folder} are not those of {what} as its config.json describes it: "

@@ -8,6 +8,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+# How many pixels attend over their frames at once: attention on CUDA lays them out along a side of
+# the grid that ends at MOST_ROWS. Where there are more they go in parts of ROWS.
+MOST_ROWS = 65535
+ROWS = 32768
 
 
 class FrameNormMotionModule(AnimateDiffTransformer3D):
@@ -72,14 +76,22 @@ class FrameNormMotionModule(AnimateDiffTransformer3D):
         x = self.norm(hidden_states)
         x = x.reshape(batch, num_frames, channels, height, width).permute(0, 3, 4, 1, 2)
         x = self.proj_in(x.reshape(batch * height * width, num_frames, channels))
-        for block in self.transformer_blocks:
-            x = block(
-                hidden_states=x,
-                encoder_hidden_states=encoder_hidden_states,
-                timestep=timestep,
-                cross_attention_kwargs=cross_attention_kwargs,
-                class_labels=class_labels,
-            )
+
+        def attended(rows: torch.Tensor) -> torch.Tensor:
+            for block in self.transformer_blocks:
+                rows = block(
+                    hidden_states=rows,
+                    encoder_hidden_states=encoder_hidden_states,
+                    timestep=timestep,
+                    cross_attention_kwargs=cross_attention_kwargs,
+                    class_labels=class_labels,
+                )
+            return rows
+
+        if len(x) <= MOST_ROWS:
+            x = attended(x)
+        else:
+            x = torch.cat([attended(rows) for rows in x.split(ROWS)])
         x = self.proj_out(x).reshape(batch, height, width, num_frames, channels)
         x = x.permute(0, 3, 4, 1, 2).reshape(batch_frames, channels, height, width)
         return x if self.motion_scale == 1 else self.motion_scale * x

@@ -15,11 +15,13 @@ import torch
 from diffusers import ControlNetModel, SparseControlNetModel
 
 from .conditions import Condition
-from .device import synchronise
+from .device import Plan, free_memory, synchronise
 from .image_control import Residuals, image_residuals
 from .text import per_frame
 from .windows import Window, window_condition, window_text
 
+# Of the computer's memory, which Blender needs too; what is pinned there cannot be swapped out.
+HOST_BUDGET = 16 * 2**30
 # Whose residuals, and at which moment: a timestep and whatever else tells them apart.
 Key: TypeAlias = tuple[Hashable, tuple[Hashable, ...]]
 
@@ -98,6 +100,19 @@ class ResidualCache:
         if self._lockstep and self._kept.get(key) is not made:
             self._now[key] = made
         return made
+
+
+def cache_for(plan: Plan, held: ResidualCache) -> ResidualCache:
+    """``held``, or, where it has no room, one with room by what is free under ``plan``."""
+    if min(plan.guidance_batch, plan.decode_batch) == 1:
+        # A replay of a take for which memory was short: nothing was kept for it either.
+        return ResidualCache(0)
+    if held.budget > 0:
+        return held
+    device, host = plan.torch_device, 0
+    if device.type == "cuda":
+        host = min(free_memory(torch.device("cpu")) // 4, HOST_BUDGET)
+    return ResidualCache(free_memory(device) // 4, host)
 
 
 def _bytes(residuals: Residuals) -> int:

@@ -4,6 +4,7 @@
 by ``out_of_memory`` what an error means.
 """
 
+import gc
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +26,11 @@ from .device import (
     applied,
     default_plan,
     forced_plan,
-    free_memory,
     memory_sentence,
     out_of_memory,
     release_memory,
     synchronise,
-    version_note,
+    version_notes,
 )
 from .errors import Cancelled, EngineError
 from .first_frame import first_frame_shared, generated
@@ -38,16 +38,14 @@ from .parts import Parts, load_parts
 from .passes import TakeMaker
 from .pictures import read_picture
 from .request import check_optional_parts, check_request
-from .residuals import ResidualCache
+from .residuals import ResidualCache, cache_for
 from .sampling import cancel_check
-from .text import cut_note, encode_request
+from .text import cut_notes, encode_request
 
 __all__ = ["Cancelled", "Engine", "EngineError", "Take", "describe", "out_of_memory"]
 
 OnEvent = Callable[[dict[str, Any]], None]
 PREVIEWS = 8
-# Of the computer's memory, which Blender needs too; what is pinned there cannot be swapped out.
-HOST_BUDGET = 16 * 2**30
 # What of a plan the models in memory are bound to.
 LOADED_AS = ("device", "dtype", "compiled", "channels_last")
 # What is stepped down where memory runs out, as the artist is told.
@@ -124,13 +122,17 @@ class Engine:
             raise EngineError("No checkpoint is loaded. Load one before generating.")
         return self._parts
 
-    def load(self, checkpoint_dir: Path, on_event: OnEvent) -> None:
-        """Load a checkpoint folder, unless it is the one already loaded.
+    def load(
+        self, checkpoint_dir: Path, on_event: OnEvent, plan: dict[str, Any] | None = None
+    ) -> None:
+        """Load a checkpoint folder for takes under ``plan`` (as ``generate_takes`` gets it), unless
+        it is already loaded so.
 
         Sends {"type": "phase", "phase": "load", "done", "of"}. Raises EngineError naming the file
         that is missing, damaged, or another than expected.
         """
-        self._load(Path(checkpoint_dir), self._plan, on_event)
+        wanted = self._plan if plan is None else forced_plan(plan)
+        self._load(Path(checkpoint_dir), wanted, on_event)
 
     def generate(
         self,
@@ -178,7 +180,7 @@ class Engine:
         started = time.perf_counter()
         try:
             self._load(self.parts.info.folder, wanted, on_event)
-            self._size_cache(wanted)
+            self._cache = cache_for(wanted, self._cache)
             order = _Order(
                 request, guides, seeds, plan, on_event, on_take, check, together, started
             )
@@ -194,26 +196,14 @@ class Engine:
                 smaller = None if plan is not None else self.parts.plan.smaller(order.stage)
                 if smaller is None:
                     clip = request["clip"]
-                    raise EngineError(
-                        memory_sentence(wanted, clip["width"], clip["height"], clip["frames"])
-                    )
+                    size = clip["width"], clip["height"], clip["frames"]
+                    raise EngineError(memory_sentence(wanted, *size, str(stopped)))
                 self.parts.plan = smaller
                 note = f"Memory ran out once: {_STEPPED_DOWN[order.stage]}."
                 order.notes += [note] if note not in order.notes else []
         finally:
             # Between jobs Blender may render on the same card.
             release_memory(wanted.torch_device)
-
-    def _size_cache(self, plan: Plan) -> None:
-        """Give residuals room by what is free, unless they have it."""
-        if min(plan.guidance_batch, plan.decode_batch) == 1:
-            # A replay of a take for which memory was short: nothing was kept for it either.
-            self._cache = ResidualCache(0)
-        elif self._cache.budget == 0:
-            device, host = plan.torch_device, 0
-            if device.type == "cuda":
-                host = min(free_memory(torch.device("cpu")) // 4, HOST_BUDGET)
-            self._cache = ResidualCache(free_memory(device) // 4, host)
 
     def _load(self, folder: Path, plan: Plan, on_event: OnEvent) -> Parts:
         def progress(done: int, of: int) -> None:
@@ -229,10 +219,11 @@ class Engine:
             # Parts that may be added may have been.
             held.plan, held.info = plan, info
             return held
-        # The old checkpoint goes first: two at once may not fit.
-        self._parts = self._preview = None
+        # The old checkpoint goes first, to its last reference: two at once may not fit.
+        held = self._parts = self._preview = None
         self._compiled.clear()
         self._cache = ResidualCache(0)
+        gc.collect()  # compiled models hold themselves
         release_memory(plan.torch_device)
         self._parts = load_parts(folder, plan, progress)
         return self._parts
@@ -249,18 +240,22 @@ class Engine:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            return MemoryError()
+            return MemoryError(str(error))
         return None
 
     def _make(self, order: _Order) -> None:
         parts, request, plan = self.parts, order.request, self.parts.plan
         check_request(request, parts)
         optional = check_optional_parts(request, parts, order.plan)
+        # After a take for which memory was short it waits elsewhere. LoRAs are merged where a model
+        # is, and on another device they have other bits.
+        torch.nn.Module.to(parts.text_encoder, plan.torch_device)
         parts.loras.use(request["loras"])
         clock = time.perf_counter()
         seconds = {"load": clock - order.started, "control": 0.0, "sampling": 0.0}
         order.check()
         stored = plan.to_json() | ({"parts": optional} if optional else {})
+        known = version_notes(order.plan or {}) + cut_notes(parts, request)
         with ExitStack() as changed:
             maker = self._maker(order, changed)
             seconds["control"] = time.perf_counter() - clock
@@ -269,9 +264,9 @@ class Engine:
                     left = range(index, len(order.seeds))
                     self._sample(order, maker, [k for k in left if k not in order.latents], seconds)
                 clock, order.stage = time.perf_counter(), "decode"
-                frames = self._frames(order, index)
+                frames, notes = self._frames(order, index)
                 seconds["decode"], order.stage = time.perf_counter() - clock, "sampling"
-                notes = [*_notes(parts, request, order.plan), *maker.notes, *order.notes]
+                notes = [*known, *maker.notes, *order.notes, *notes]
                 take = Take(frames, stored, seconds, notes)
                 del order.latents[index]
                 order.made = index + 1
@@ -281,8 +276,8 @@ class Engine:
                 else:
                     seconds = {"load": 0.0, "control": 0.0, "sampling": 0.0}
 
-    def _frames(self, order: _Order, index: int) -> np.ndarray:
-        """Make the finished frames of a take's latents."""
+    def _frames(self, order: _Order, index: int) -> tuple[np.ndarray, list[str]]:
+        """Make the finished frames of a take's latents, with what is to be told of them."""
         parts, request, decoded = self.parts, order.request, order.request["clip"]["frames"]
         parts.vae.to(parts.plan.torch_device)
 
@@ -291,14 +286,13 @@ class Engine:
             order.check()
 
         latents, batch = order.latents[index], parts.plan.decode_batch
-        frames = decode(parts, latents, batch, order.check, partial(tell, 0))
-        return deflicker(frames, request, order.guides, partial(tell, decoded))
+        frames, notes = decode(parts, latents, batch, order.check, partial(tell, 0))
+        return deflicker(frames, request, order.guides, partial(tell, decoded)), notes
 
     def _maker(self, order: _Order, changed: ExitStack) -> TakeMaker:
         """What makes the takes; the models are changed as asked until ``changed`` is left."""
         parts, request, plan = self.parts, order.request, self.parts.plan
         check_motions(request, order.guides, order.check)
-        torch.nn.Module.to(parts.text_encoder, plan.torch_device)
         parts.vae.to(plan.torch_device)
         if self._preview is None:
             self._preview = PreviewDecoder(parts)
@@ -358,7 +352,8 @@ class Engine:
             if k == first and (done[k] == of or done[k] % max(1, of // PREVIEWS) == 0):
                 assert self._preview is not None
                 jpeg = self._preview.jpeg(seen)
-                order.on_event({"type": "preview", "jpeg": jpeg, "step": done[k], "take": k})
+                if jpeg is not None:
+                    order.on_event({"type": "preview", "jpeg": jpeg, "step": done[k], "take": k})
             order.check()
 
         # A picture that is made beside the clip asks for each step's residuals once more.
@@ -387,12 +382,3 @@ class Engine:
         computed = maker.control_seconds - computed
         seconds["control"] += computed / share
         seconds["sampling"] += (time.perf_counter() - clock - computed) / share
-
-
-def _notes(parts: Parts, request: Mapping[str, Any], plan: dict[str, Any] | None) -> list[str]:
-    notes = [cut_note(parts, request["prompt"]), version_note(plan or {})]
-    notes += [
-        cut_note(parts, entry["prompt"], f"The prompt at clip frame {entry['clip_frame']}")
-        for entry in request.get("prompts", [])
-    ]
-    return [note for note in notes if note]

@@ -12,7 +12,7 @@ def encode_prompts(parts: Parts, prompts: list[str]) -> torch.Tensor:
     """CLIP's last hidden state, after its final layer norm, for each prompt.
 
     Returns [len(prompts), tokens, channels] on the plan's device; every prompt is padded or cut to
-    the encoder's length (77 tokens in Stable Diffusion 1.5), see ``cut_note``.
+    the encoder's length (77 tokens in Stable Diffusion 1.5), see ``cut_notes``.
     Source: huggingface/diffusers, pipelines/animatediff, ``encode_prompt``.
     """
     tokens = parts.tokenizer(
@@ -72,15 +72,20 @@ def per_frame(text: torch.Tensor, frames: int) -> torch.Tensor:
     return text.repeat_interleave(frames, dim=0) if text.ndim == 3 else text.flatten(0, 1)
 
 
-def cut_note(parts: Parts, prompt: str, name: str = "The prompt") -> str | None:
-    """A sentence where the model does not read the prompt to its end, otherwise None."""
-    used, length = len(parts.tokenizer(prompt, verbose=False).input_ids), _length(parts)
-    if used <= length:
-        return None
-    return (
-        f"{name} has {used - 2} tokens and the model reads the first {length - 2}; "
+def cut_notes(parts: Parts, request: Mapping[str, Any]) -> list[str]:
+    """A sentence for each prompt of ``request`` that the model does not read to its end."""
+    named = [("The prompt", request["prompt"])] + [
+        (f"The prompt at clip frame {entry['clip_frame']}", entry["prompt"])
+        for entry in request.get("prompts", [])
+    ]
+    length = _length(parts)
+    used = [(name, len(parts.tokenizer(text, verbose=False).input_ids)) for name, text in named]
+    return [
+        f"{name} has {count - 2} tokens and the model reads the first {length - 2}; "
         "what comes after them has no effect."
-    )
+        for name, count in used
+        if count > length
+    ]
 
 
 def _length(parts: Parts) -> int:

@@ -45,3 +45,13 @@ def decode(vae: Vae, latents: torch.Tensor, tiles: bool = False) -> torch.Tensor
         return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample / 2 + 0.5
     finally:
         vae.use_tiling = False
+
+
+def decode_in_float32(vae: Vae, latents: torch.Tensor, tiles: bool = False) -> torch.Tensor:
+    """As ``decode``, computed in float32; the autoencoder then has its own number type again."""
+    held = vae.dtype
+    vae.to(torch.float32)
+    try:
+        return decode(vae, latents, tiles)
+    finally:
+        vae.to(held)

@@ -125,7 +125,7 @@ class Worker:
             raise self._api.Cancelled
         clock = time.perf_counter()
         # The engine keeps what is loaded already, and notices when its files have changed.
-        self._engine.load(Path(task["checkpoint"]["folder"]), on_event)
+        self._engine.load(Path(task["checkpoint"]["folder"]), on_event, task["plan"])
         loading = time.perf_counter() - clock
         guides = {sha256: Path(path) for sha256, path in task["guides"].items()}
         self._engine.generate_takes(

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from animatic.engine.run import Engine, EngineError, describe
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+FINAL_NORM = "final_layer_norm.weight"
 
 
 @pytest.fixture
@@ -27,6 +31,13 @@ def edit(path: Path, **entries: object) -> None:
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def widen(path: Path, layer: str) -> None:
+    """Give a layer's weight another row."""
+    weights = load_file(path)
+    weights[layer] = torch.cat([weights[layer], weights[layer][:1]])
+    save_file(weights, path, {"format": "pt"})
 
 
 def turn_into_pickle(path: Path) -> None:
@@ -79,6 +90,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda f: shutil.copy(f / "vae" / WEIGHTS, f / "unet" / WEIGHTS),
         r"weights in .*unet are not those of the image UNet .* are missing",
     ),
+    "a weight of another shape in the text encoder": (
+        lambda f: widen(f / "text_encoder/model.safetensors", FINAL_NORM),
+        rf"weights in .*text_encoder are not those of the text encoder .* 1 are .*{FINAL_NORM} ",
+    ),
+    "a weight of another shape in the UNet": (
+        lambda f: widen(f / "unet" / WEIGHTS, "conv_out.bias"),
+        r"weights in .*unet are not those of the image UNet .* 1 are .*conv_out\.bias ",
+    ),
     "a pickle": (
         lambda f: turn_into_pickle(f / "unet" / WEIGHTS),
         r"unet/diffusion_pytorch_model\.bin is a pickle file",
@@ -106,6 +125,25 @@ def test_a_wrong_file_is_named(copied: Path, name: str) -> None:
         load(copied)
     assert str(copied) in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+def test_a_library_that_fails_is_told_but_not_a_lack_of_memory(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(said: str) -> None:
+        def from_pretrained(*args: object, **more: object) -> None:
+            raise RuntimeError(said)
+
+        monkeypatch.setattr(CLIPTextModel, "from_pretrained", from_pretrained)
+
+    fail("Error(s) in loading")
+    with pytest.raises(
+        EngineError, match=r"text_encoder cannot be loaded .*: Error\(s\) in loading"
+    ):
+        load(checkpoint)
+    fail("CUDA error: out of memory")
+    with pytest.raises(RuntimeError, match=r"^CUDA error: out of memory$"):
+        load(checkpoint)
 
 
 def test_a_pickle_is_never_opened(copied: Path, tmp_path: Path) -> None:

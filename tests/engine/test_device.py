@@ -23,6 +23,7 @@ from animatic.engine.errors import EngineError
         "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes",
         "unable to mmap 9 bytes: Cannot allocate memory (12)",
         "could not create a primitive",
+        "GET was unable to find an engine to execute this computation",
     ],
 )
 def test_memory_that_ran_out_is_known_by_what_is_said(text: str) -> None:

@@ -45,7 +45,7 @@ def test_the_first_frame_is_the_chosen_picture_to_the_bit(
         picture = read_guide("render", sha256, guides, SIZE, SIZE)
         latent = vae.encode(parts.vae, picture[None])[0]
         clip = latent[None, :, None].repeat(1, 1, FRAMES, 1, 1)
-        given = decode(parts, clip, parts.plan.decode_batch, lambda: None, lambda done: None)
+        given, _ = decode(parts, clip, parts.plan.decode_batch, lambda: None, lambda done: None)
     for take in takes:
         assert np.array_equal(take[0], given[0])
     assert not np.array_equal(takes[0][1], takes[1][1])
@@ -134,7 +134,7 @@ def test_the_picture_is_the_image_models_own(
             negative, positive = image_model(latents.expand(2, -1, -1, -1), t, text).sample
             predicted = negative + 7.5 * (positive - negative)
             latents = scheduler.step(predicted[None], t, latents).prev_sample
-        expected = decode(parts, latents[:, :, None], 1, lambda: None, lambda done: None)[0]
+        (expected,), _ = decode(parts, latents[:, :, None], 1, lambda: None, lambda done: None)
     assert np.abs(frames[0].astype(int) - expected).max() <= 1
     assert expected.std() > 1
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from animatic.engine import motion
 from animatic.engine.motion import set_motion_scale, use_reference_normalisation
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
@@ -93,6 +94,24 @@ def test_checkpointing_keeps_less_for_the_same_gradients(module: AnimateDiffTran
         kept.append(len(saved))
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
     assert kept[1] < kept[0] / 10
+
+
+def test_more_pixels_than_attention_takes_at_once_go_in_parts(
+    module: AnimateDiffTransformer3D, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_reference_normalisation(module)
+    clips = torch.randn(2 * FRAMES, 8, 4, 4, dtype=torch.float64)  # 32 places
+    rows: list[int] = []
+    module.transformer_blocks[0].register_forward_pre_hook(
+        lambda _, args, named: rows.append(len(named["hidden_states"])), with_kwargs=True
+    )
+    with torch.no_grad():
+        whole = module(clips, num_frames=FRAMES)
+        monkeypatch.setattr(motion, "MOST_ROWS", 31)
+        monkeypatch.setattr(motion, "ROWS", 12)
+        parts = module(clips, num_frames=FRAMES)
+    assert rows == [32, 12, 12, 8]
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
 
 
 def test_a_model_without_motion_modules_is_refused() -> None:

@@ -51,7 +51,7 @@ class Engine:
     def __init__(self, device: str | None) -> None:
         self.device = device or "cpu"
 
-    def load(self, folder, on_event) -> None:
+    def load(self, folder, on_event, plan) -> None:
         """Report one phase."""
         on_event({"type": "phase", "phase": "load", "done": 1, "of": 1})
 

@@ -67,6 +67,23 @@ def test_guides_to_frames_and_the_same_bits_again(engine, tmp_path):
         assert "libtorch" in Path(f"/proc/{client.health()['worker_pid']}/maps").read_text()
 
 
+def test_a_replay_finds_the_checkpoint_loaded_as_it_needs_it(engine):
+    client = engine.client()
+    (model,) = client.models()
+    request = make_request(steps=1, checkpoint={"name": model["name"], "sha256": None})
+    first = client.submit(request)
+    list(client.events(first))
+    plan = client.job(first)["takes"][0]["plan"]
+    plan["dtype"] = "bfloat16" if plan["dtype"] == "float32" else "float32"
+    loads = []
+    for _ in range(2):
+        replay = client.submit(request, plan=plan)
+        phases = [e["data"]["phase"] for e in client.events(replay) if e["event"] == "phase"]
+        assert client.job(replay)["error"] is None
+        loads.append("load" in phases)
+    assert loads == [True, False]
+
+
 def test_cancel_within_a_step(engine):
     client = engine.client()
     (model,) = client.models()
