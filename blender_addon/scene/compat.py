@@ -11,6 +11,12 @@ from pathlib import Path
 
 import bpy
 
+# What colour configurations call one and the same: Blender's own first, then those of ACES. "Raw"
+# is no such view: it shows light as it is, far too dark.
+_DISPLAYS = ("sRGB", "sRGB - Display", "sRGB Display")
+_VIEWS = ("Standard", "Un-tone-mapped")
+_SPACES = ("sRGB", "sRGB - Texture", "sRGB Encoded Rec.709 (sRGB)", "Utility - sRGB - Texture")
+
 
 def is_eevee(engine: str) -> bool:
     """Say whether ``engine`` is EEVEE: 5.0 took back the name without NEXT."""
@@ -68,12 +74,28 @@ def set_video_format(render: bpy.types.RenderSettings) -> None:
 
 
 def finished_pictures(scene: bpy.types.Scene) -> None:
-    """Let ``scene`` show strips as they are, without a look."""
-    scene.display_settings.display_device = "sRGB"
+    """Let ``scene`` show strips as they are, without a look, as far as its colours can."""
+    _choose(scene.display_settings, "display_device", _DISPLAYS)
     view = scene.view_settings
-    view.view_transform, view.look = "Standard", "None"
+    _choose(view, "view_transform", _VIEWS)
+    _choose(view, "look", ("None",))
     view.exposure, view.gamma, view.use_curve_mapping = 0.0, 1.0, False
-    scene.sequencer_colorspace_settings.name = "sRGB"
+    _choose(scene.sequencer_colorspace_settings, "name", _SPACES)
+
+
+def read_as_srgb(strip: bpy.types.bpy_struct) -> None:
+    """Let the files of ``strip``, an image or movie strip, be sRGB pictures."""
+    _choose(strip.colorspace_settings, "name", _SPACES)
+
+
+def _choose(settings: bpy.types.bpy_struct, name: str, choices: tuple[str, ...]) -> None:
+    """Set the first of ``choices`` that there is; a studio's OCIO file may have none of them."""
+    for choice in choices:
+        try:
+            setattr(settings, name, choice)
+        except TypeError:  # what Python is told of an enum without this name
+            continue
+        return
 
 
 def allow_writing(render: bpy.types.RenderSettings) -> None:
@@ -137,6 +159,7 @@ def new_scene_strip(
     strip = _strips(scene).new_scene(name, source, channel, source.frame_start)
     strip.scene_input = "CAMERA"
     set_strip_range(strip, span[0], span[1] + 1)
+    strip.channel = channel  # at its full length it may have had to make way there
     return strip
 
 

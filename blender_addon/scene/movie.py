@@ -30,7 +30,7 @@ def write_video(frames: Sequence[Path], fps: Fraction, path: Path) -> None:
     scene.frame_start, scene.frame_end = 1, len(frames)
     compat.finished_pictures(scene)
     strip = compat.new_image_strip(scene, "Frames", list(frames), 1, 1)
-    strip.colorspace_settings.name = "sRGB"
+    compat.read_as_srgb(strip)
     compat.allow_writing(render)
     compat.set_video_format(render)
     render.use_file_extension = False

@@ -12,14 +12,20 @@ from ..shot.held_frames import per_scene_frame
 from ..shot.in_between_files import video_name
 from . import compat
 from .errors import SceneError
+from .film import read_film
 
 _OWNER = "animatic_shot_scene"
+# The format that we gave an edit scene: where it has another one now, the artist has set that.
+_FORMAT = "animatic_format"
 SHOT = "animatic_shot"
 """The custom property that names the shot of a take's strip."""
 REQUEST = "animatic_request"
 """The custom property with what was asked for, as in the take's request.json."""
+RENDER = "animatic_render"
+"""The custom property of the strip of a shot's own render, which names the shot."""
 # Channel 1 stays free for the shot's own render, over which a take may be laid.
 _LOWEST = 2
+_HIGHEST = 128  # Blender has no more channels
 
 
 def write_strips(shot: dict, takes: Sequence[Sequence[Path]], out_blend: Path) -> dict:
@@ -50,28 +56,49 @@ def place_takes(
     all in one folder. Each take is one strip, one element per scene frame, or its video at the
     scene's rate with ``as_movies``, where it has one. All but the first are muted. The edit scene
     is made once; later takes come on channels above the earlier ones, which are muted where the
-    new ones cover them, so that the newest alone is seen. ``scene`` itself gets no strip: that
-    would replace its F12 render. Raises AnimaticError when frames are missing; nothing is then
+    new ones cover them, so that the newest alone is seen, beneath what the artist has laid higher
+    up. While all strips there are ours, the edit takes on the format of ``scene``; a take of
+    another shape than the edit's keeps its own. ``scene`` itself gets no strip: that would replace
+    its F12 render. Raises AnimaticError when frames or channels are missing; nothing is then
     changed.
     """
     files = [per_scene_frame(take, shot) for take in takes]
-    edit = edit_scene(scene)
-    if edit is None:
-        edit = _new_edit_scene(scene, shot)
+    there = edit_scene(scene)
+    if there is not None:
+        channels = _free_channels(there, shot, len(files))
+        _keep_up(there, scene)
+        return there, _add(there, scene, shot, files, channels, as_movies)
+    edit = _new_edit_scene(scene, shot)
+    try:
+        channels = _free_channels(edit, shot, len(files))
+        return edit, _add(edit, scene, shot, files, channels, as_movies)
+    except Exception:
+        bpy.data.scenes.remove(edit)  # nothing half made stays in the artist's file
+        raise
+
+
+def _add(
+    edit: bpy.types.Scene,
+    scene: bpy.types.Scene,
+    shot: dict,
+    files: list[list[Path]],
+    channels: list[int],
+    as_movies: bool,
+) -> list[bpy.types.bpy_struct]:
     edit.frame_start = min(edit.frame_start, shot["start"])
     edit.frame_end = max(edit.frame_end, shot["end"])
     _mute_covered(edit, shot)
-    bottom = max(_LOWEST, free_channel(edit, shot["start"], shot["end"]))
-    strips = []
-    number = 1 + len(_takes_of(edit, shot))
-    for channel, paths in enumerate(files, start=bottom):
-        name = f"{shot['name']} Take {number + channel - bottom}"
+    strips: list[bpy.types.bpy_struct] = []
+    first = 1 + len(_takes_of(edit, shot))
+    for number, (paths, channel) in enumerate(zip(files, channels, strict=True), start=first):
         movie = scene_video(paths, shot) if as_movies else None
+        name = f"{shot['name']} Take {number}"
         strip = take_strip(edit, name, paths, channel, shot, movie)
-        strip.mute = channel > bottom
+        _keep_shape(strip, edit, scene, shot)
+        strip.mute = number > first
         strips.append(strip)
     compat.show_in_sequencer(edit)
-    return edit, strips
+    return strips
 
 
 def take_strip(
@@ -89,7 +116,7 @@ def take_strip(
     else:
         strip = compat.new_image_strip(edit, name, files, channel, shot["start"])
         strip.directory = f"{relative_path(files[0].parent)}/"
-    strip.colorspace_settings.name = "sRGB"
+    compat.read_as_srgb(strip)
     strip.blend_type = "ALPHA_OVER"
     strip[SHOT] = shot["name"]
     take = files[0].parent.parent
@@ -137,33 +164,108 @@ def edit_scene(scene: bpy.types.Scene) -> bpy.types.Scene | None:
 def _new_edit_scene(scene: bpy.types.Scene, shot: dict) -> bpy.types.Scene:
     edit = new_strip_scene(f"{scene.name} Edit", scene, shot)
     edit[_OWNER] = scene  # a pointer: it follows the scene when that is renamed
+    edit[_FORMAT] = _format(edit)
     return edit
 
 
 def new_strip_scene(name: str, scene: bpy.types.Scene, shot: dict) -> bpy.types.Scene:
     """Make a scene for strips of takes: the film's size, the rate of ``scene``, no look."""
     edit = bpy.data.scenes.new(name)
-    ours, theirs = edit.render, scene.render
-    ours.fps, ours.fps_base = theirs.fps, theirs.fps_base
-    ours.resolution_x, ours.resolution_y = shot["film"]["width"], shot["film"]["height"]
-    ours.resolution_percentage = 100
-    ours.pixel_aspect_x, ours.pixel_aspect_y = theirs.pixel_aspect_x, theirs.pixel_aspect_y
+    _set_format(edit, scene, shot["film"]["width"], shot["film"]["height"])
+    edit.render.resolution_percentage = 100
     edit.frame_start, edit.frame_end = shot["start"], shot["end"]
     edit.frame_set(shot["start"])
     compat.finished_pictures(edit)
     return edit
 
 
-def free_channel(edit: bpy.types.Scene, start: int, end: int) -> int:
-    """The lowest channel above all strips between two scene frames, both included."""
-    if edit.sequence_editor is None:
-        return 1
-    used = []
-    for other in edit.sequence_editor.strips:
-        first, after = compat.strip_range(other)
+def _set_format(edit: bpy.types.Scene, scene: bpy.types.Scene, width: int, height: int) -> None:
+    ours, theirs = edit.render, scene.render
+    ours.fps, ours.fps_base = theirs.fps, theirs.fps_base
+    ours.resolution_x, ours.resolution_y = width, height
+    ours.pixel_aspect_x, ours.pixel_aspect_y = theirs.pixel_aspect_x, theirs.pixel_aspect_y
+
+
+def _format(edit: bpy.types.Scene) -> list[float]:
+    """Width and height in pixels, a pixel's own, and the rate with its base."""
+    names = ("resolution_x", "resolution_y", "pixel_aspect_x", "pixel_aspect_y", "fps", "fps_base")
+    return [float(getattr(edit.render, name)) for name in names]
+
+
+def _keep_up(edit: bpy.types.Scene, scene: bpy.types.Scene) -> None:
+    """Give the edit the format that ``scene`` has now; earlier takes keep their shape in it.
+
+    An edit with strips or animation of the artist's own was made for the format that it has, and
+    one whose format the artist has set is left alone, too.
+    """
+    strips = edit.sequence_editor.strips_all if edit.sequence_editor is not None else ()
+    was = _format(edit)
+    ours = all(SHOT in strip or RENDER in strip for strip in strips)
+    if not ours or edit.animation_data is not None or list(edit.get(_FORMAT, was)) != was:
+        return
+    try:
+        film = read_film(scene)
+    except SceneError:  # an empty border, say: the take is there all the same
+        return
+    _set_format(edit, scene, film.width, film.height)
+    edit[_FORMAT] = now = _format(edit)
+    by = min(now[side] * now[side + 2] / (was[side] * was[side + 2]) for side in (0, 1))
+    for strip in strips:
+        if SHOT in strip:  # the render is of the scene's size by itself
+            x, y = (by * was[side + 2] / now[side + 2] for side in (0, 1))
+            strip.transform.scale_x *= x
+            strip.transform.scale_y *= y
+            strip.transform.offset_x *= x
+            strip.transform.offset_y *= y
+
+
+def _keep_shape(
+    strip: bpy.types.bpy_struct, edit: bpy.types.Scene, scene: bpy.types.Scene, shot: dict
+) -> None:
+    """Narrow a strip that fills the frame to the shape of its film, where that is another one."""
+    width, height, pixel_width, pixel_height, *_ = _format(edit)
+    frame = width * pixel_width / (height * pixel_height)
+    film = shot["film"]["width"] * scene.render.pixel_aspect_x
+    film /= shot["film"]["height"] * scene.render.pixel_aspect_y
+    strip.transform.scale_x *= min(1.0, film / frame)
+    strip.transform.scale_y *= min(1.0, frame / film)
+
+
+def strips_between(edit: bpy.types.Scene, start: int, end: int) -> list[bpy.types.bpy_struct]:
+    """The strips of ``edit`` that lie between two of its frames, both included."""
+    found = []
+    for strip in edit.sequence_editor.strips if edit.sequence_editor is not None else ():
+        first, after = compat.strip_range(strip)
         if first <= end and after > start:
-            used.append(other.channel)
-    return max(used, default=0) + 1
+            found.append(strip)
+    return found
+
+
+def _free_channels(edit: bpy.types.Scene, shot: dict, count: int) -> list[int]:
+    """The lowest channels that are free on the frames of ``shot``, above all takes there.
+
+    Raises SceneError at Blender's limit.
+    """
+    here = strips_between(edit, shot["start"], shot["end"])
+    used = {strip.channel for strip in here}
+    top = max((strip.channel for strip in here if _shows_take(strip)), default=0)
+    above = range(max(_LOWEST, top + 1), _HIGHEST + 1)
+    free = [channel for channel in above if channel not in used]
+    if len(free) < count:
+        raise SceneError(
+            f"The scene {edit.name} has no free channel above the takes of {shot['name']}: delete "
+            "strips there that you no longer need, in the Video Sequencer."
+        )
+    return free[:count]
+
+
+def _shows_take(strip: bpy.types.bpy_struct) -> bool:
+    """Whether it is a strip of ours, or a meta strip or an effect of one."""
+    if SHOT in strip or RENDER in strip:
+        return True
+    inputs = (getattr(strip, name, None) for name in ("input_1", "input_2"))
+    inner = [*getattr(strip, "strips", ()), *inputs]
+    return any(each is not None and _shows_take(each) for each in inner)
 
 
 def relative_path(path: Path) -> str:

@@ -6,6 +6,7 @@ job alone. The timer runs only while there is a job.
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,10 @@ TICK_S = 0.1
 LEAVE_S = 20.0
 # Some add-ons have a tool that never ends.
 TOOL_S = 30.0
+_FAULT = (
+    "What was made is kept on disk, but a fault of Animatic's own stopped it on its way into this "
+    "file. The system console shows it; please report it."
+)
 
 
 @dataclass
@@ -236,8 +241,7 @@ def _finish(job: Job) -> None:
     run, _session.job = _session.run, None
     assert run is not None
     _session.results[run.scene_uid] = job.status
-    previews.forget()
-    conclude.conclude(run, job, _session.made_for == _session.file_number)
+    _place(run, job)
     failed = job.status.state is State.FAILED
     _tell(run, ShotState.FAILED if failed else ShotState.DONE)
     if run.queue is not None and run.entry is not None and job.status.state is not State.CANCELLED:
@@ -252,6 +256,20 @@ def _finish(job: Job) -> None:
     _session.told.append(f"{run.title}: {job.status.message}")
     if job.status.state is State.CANCELLED:
         _drop_waiting()
+
+
+def _place(run: Run, job: Job) -> None:
+    """Conclude a job, whatever comes of it: an error would end the timer, and with it the queue."""
+    try:
+        previews.forget()
+        conclude.conclude(run, job, _session.made_for == _session.file_number)
+    except Exception:
+        traceback.print_exc()
+        if job.status.message:
+            job.status.notes.insert(0, _FAULT)
+        else:
+            job.status.message = _FAULT
+        take_index.read_disk()  # the take is listed, and its eye gives it a strip
 
 
 def _tell(run: Run, state: ShotState) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..errors import AnimaticError
-from ..scene.render_beneath import lay_bare, lay_over
+from ..scene.render_beneath import ShotInEdit, lay_bare, lay_over
 from ..scene.strip import edit_scene, place_takes, scene_video
 from ..scene.strip_kind import replace_strip
 from ..shot.held_frames import per_scene_frame
@@ -53,18 +53,13 @@ def apply_over(scene: bpy.types.Scene) -> None:
         return
     there = take_index.strips_in(edit)
     homes = take_index.take_homes()
-    first: dict[Home, str] = {}
-    # By the name that a shot had first: the strip of its render bears that.
-    shots: dict[str, tuple[dict[str, dict], list[bpy.types.Strip]]] = {}
+    shots: dict[Home, ShotInEdit] = {}  # by more than names: two shots may share one
     for take in take_index.all_takes():
         for strip in there.get(take.folder, ()):
-            name = first.setdefault(homes[take.folder], take.shot)
-            named, strips = shots.setdefault(name, ({}, []))
-            named.setdefault(take.shot, take.request["shot"])
-            strips.append(strip)
-    for name, (named, strips) in shots.items():
-        if settings.use_over:
-            lay_over(edit, scene, named[name], strips, settings.over_opacity)
-        else:
-            for shot in named.values():
-                lay_bare(edit, shot, strips)
+            shot = shots.setdefault(homes[take.folder], ShotInEdit([], []))
+            shot.shots.append(take.request["shot"])
+            shot.strips.append(strip)
+    if settings.use_over:
+        lay_over(edit, scene, list(shots.values()), settings.over_opacity)
+    else:
+        lay_bare(edit, list(shots.values()))

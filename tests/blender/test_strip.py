@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import product
 from pathlib import Path
 
 import bpy
@@ -13,47 +12,11 @@ from animatic.blender_addon.scene import compat
 from animatic.blender_addon.scene.movie import write_video
 from animatic.blender_addon.scene.strip import place_takes
 from animatic.blender_addon.scene.strip_kind import replace_strip
-from animatic.blender_addon.shot.png import read_png, write_png
 from animatic.blender_addon.shot.timing import plan_clip, scene_rate
 
 from .conftest import add_box, emission, run_child, save
 from .rna_dump import dump_file
-
-FILM = (128, 72)
-
-
-def clip_colour(k, take=0):
-    """A colour that tells clip frame ``k`` of a take from every other."""
-    return np.array((20 + 28 * k, 200 - 25 * k, 255 if take else 60), np.uint8)
-
-
-def make_takes(folder: Path, frames: int, count: int = 2) -> list[dict]:
-    """Frames of one colour with white corners, half the film's size and not its shape."""
-    takes = []
-    for take in range(count):
-        files = []
-        for k in range(frames):
-            picture = np.empty((40, 64, 3), np.uint8)
-            picture[:] = clip_colour(k, take)
-            for rows, columns in product((slice(4), slice(-4, None)), repeat=2):
-                picture[rows, columns] = 255
-            file = folder / "takes" / str(take + 1) / f"{k + 1:04d}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_png(file, picture)
-            files.append(str(file))
-        takes.append(files)
-    return takes
-
-
-def shot_of(scene, timing):
-    return {
-        "name": "Shot",
-        "scene": scene.name,
-        "start": timing.start,
-        "end": timing.end,
-        "film": {"width": FILM[0], "height": FILM[1]},
-        "frame_map": timing.frame_map(),
-    }
+from .strips_made import FILM, clip_colour, make_takes, render, shot_of
 
 
 def place(tmp_path, scene, timing, blend):
@@ -73,16 +36,6 @@ def place(tmp_path, scene, timing, blend):
     bpy.ops.wm.open_mainfile(filepath=str(moved / "shot.blend"), load_ui=True)
     assert sorted(path.name for path in moved.iterdir()) == ["shot.blend", "takes"]
     return made.result
-
-
-def render(scene_name, frame, path):
-    scene = bpy.data.scenes[scene_name]
-    compat.set_still_format(scene.render.image_settings, "PNG", "RGB", "8")
-    scene.render.filepath = str(path)
-    bpy.context.window.scene = scene
-    scene.frame_set(frame)
-    bpy.ops.render.render(write_still=True)
-    return read_png(path)[..., :3].astype(int)
 
 
 @pytest.mark.parametrize(("fps", "base"), [(24, 1.0), (24, 1.001)])

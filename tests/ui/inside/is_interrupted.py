@@ -81,6 +81,33 @@ with harness.extension() as session:
     assert "report it" in session.status().message
     FakeGeneration.fails_with = None
 
+    # nor may one while its strip is placed cost the other shots their turn
+    def faulty(*_arguments):
+        raise ZeroDivisionError("a fault")
+
+    conclude, runs, scene = (
+        harness.module("ui.conclude"),
+        harness.module("ui.runs"),
+        bpy.context.scene,
+    )
+    places, conclude.place_takes = conclude.place_takes, faulty
+    for name, frame in (("Wide", 1), ("Close", 13)):
+        scene.timeline_markers.new(name, frame=frame).camera = scene.camera
+    targets = harness.module("ui.asked").all_targets(scene)
+    session.start(runs.plan_queue(bpy.context, targets))
+    for made in FakeGeneration.made[-2:]:
+        made.let_go.set()
+    pump_until_over(session)
+    assert not session.busy()
+    assert session.position()[1:] == (2, 2)
+    assert session.status().message == "1 take in 0 s."
+    notes = session.status().notes
+    assert "report it" in notes[0], notes
+    assert notes[-1] == "Wide: 1 take in 0 s.", notes
+    pending = harness.module("ui.pending")
+    assert not list(pending.queues_folder().iterdir()), "the queue is held on to"
+    conclude.place_takes = places
+
     # disabled in the middle: cancelled, joined, no timer left
     made = begin(session)
     thread = session._session.job._thread

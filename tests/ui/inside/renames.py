@@ -19,7 +19,7 @@ def shot(name: str, start: int, end: int, scene: str = "Scene") -> dict:
 
 
 with harness.extension() as session:
-    index = harness.module("ui.take_index")
+    index, compat = harness.module("ui.take_index"), harness.module("scene.compat")
 
     def listed(frame: int) -> list[tuple[str, str, bool]]:
         bpy.context.scene.frame_set(frame)
@@ -122,4 +122,20 @@ with harness.extension() as session:
     with bpy.context.temp_override(scene=other):  # read from there, found for all scenes
         index.read_disk()
     assert listed(1) == [("001", "", False)], listed(1)
+
+    # two shots of one name: each has its own render, beneath all frames of its takes
+    chosen.property_unset("output")
+    harness.save_scene("twins.blend")
+    scene = bpy.context.scene
+    for frame in (1, 13):
+        scene.timeline_markers.new("Street", frame=frame).camera = scene.camera
+    scene.animatic.use_over = True
+    for number, span in enumerate(((13, 18), (1, 12), (13, 24)), start=1):
+        run = written_runs.write_run(f"twins_00{number}", [number], shot("Street", *span))
+        index.read_disk()
+        assert bpy.ops.animatic.take_pick(folder=str(run)) == {"FINISHED"}
+    strips = bpy.data.scenes["Scene Edit"].sequence_editor.strips
+    renders = [strip for strip in strips if strip.type == "SCENE"]
+    assert sorted(map(compat.strip_range, renders)) == [(1, 13), (13, 25)], renders
+    assert {strip.channel for strip in renders} == {1}
 print("DONE")
