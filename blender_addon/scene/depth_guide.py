@@ -14,7 +14,7 @@ from .engine_limits import BY_WORKBENCH, EngineLimits, names_of
 from .errors import SceneError
 from .gl_probe import can_render_with_gl
 from .stage import OnStep, Stage, find_channel
-from .visibility import hide_what_does_not_count, keep_one_view_layer
+from .visibility import hide_what_does_not_count, keep_one_view_layer, warn_of_drawings
 
 _MEASURE_DIVISOR = 4
 _TINY = 0.01
@@ -110,6 +110,7 @@ def render_depth(
     Raises SceneError when nothing is in view, DepthError when the range brackets nothing.
     """
     method = choose_depth_method(wish)
+    drawings = warn_of_drawings(stage.scene)
     prepare_depth(stage, method)
     scattered = _scattered(stage, times) if method == "workbench" else set()
     if scattered and wish == "auto":
@@ -123,9 +124,9 @@ def render_depth(
         on_step(index + 1, len(times), f"depth {index + 1} of {len(times)}")
     beyond = max(_share_beyond_clip_end(stage, time) for time in (times[0], times[-1]))
     if not any(np.isfinite(z).any() for z in measured):
-        raise SceneError(_nothing_in_view(stage, beyond))
+        raise SceneError(" ".join([_nothing_in_view(stage, beyond), *drawings]))
     near, far = chosen_range(depth_range(measured), near, far)
-    warnings = _warnings(measured, near, far)
+    warnings = drawings + _warnings(measured, near, far)
     if scattered and method == "workbench":
         warnings.append(
             "Workbench shows as solid what particles or geometry nodes scatter of "

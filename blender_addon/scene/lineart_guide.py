@@ -12,7 +12,7 @@ import numpy as np
 from .engine_limits import BY_FREESTYLE, EngineLimits, names_of
 from .errors import SceneError
 from .stage import OnStep, Stage, find_channel, has_channel
-from .visibility import hide_what_does_not_count, keep_one_view_layer
+from .visibility import hide_what_does_not_count, keep_one_view_layer, warn_of_drawings
 
 SAMPLES = 8
 """Rays per pixel: 9 levels of coverage along a line's edge."""
@@ -38,6 +38,7 @@ def render_lineart(
     others still hide what is behind them. Raises SceneError when no frame shows any line, and for
     settings that cannot be.
     """
+    drawings = warn_of_drawings(stage.scene)
     prepare_lineart(stage, width, crease, lines_of)
     limits = EngineLimits(stage.scene, BY_FREESTYLE)
     pictures = []
@@ -46,7 +47,7 @@ def render_lineart(
         limits.look()
         pictures.append(draw_lines(stage))
         on_step(index + 1, len(times), f"lines {index + 1} of {len(times)}")
-    warnings = _warnings(limits)
+    warnings = drawings + _warnings(limits)
     if not any(picture.any() for picture in pictures):
         sentences = [
             "The camera sees no edge of any object in this shot: aim it at the scene, and check "

@@ -1,10 +1,18 @@
-"""Simulations that are not baked: played through from their start, or refused."""
+"""Simulations: those that are not baked are played from their start, or refused.
+
+Those baked to disk have their files in a folder named after the .blend.
+"""
 
 from __future__ import annotations
 
+import glob
 import math
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 
 import bpy
 
@@ -20,11 +28,13 @@ def play_simulations(
 
     Each frame's state comes from the one before, so a jump to a keyframe would show a wrong one;
     what is played stays in Blender's memory caches. What the viewport hides of it is shown there.
-    ``on_frame(done, of)`` reports progress. Returns a sentence that says what was played, or None.
-    Raises SceneError where playing cannot work or would write into the artist's cache folders.
+    ``on_frame(done, of)`` reports progress. Returns sentences that say what was played and what was
+    baked to disk but is not there, or None. Raises SceneError where playing cannot work or would
+    write into the artist's cache folders.
     """
     starts: dict[str, int] = {}
     end = math.ceil(last)
+    lost = _warn_of_lost_caches(scene, end)
     for ob in rendered_objects(scene):
         for modifier in ob.modifiers:
             if modifier.show_render:
@@ -33,15 +43,37 @@ def play_simulations(
     if world is not None and world.enabled and world.collection is not None:
         _note_cache("the rigid bodies", world.point_cache, end, starts)
     if not starts:
-        return None
+        return lost
     first = min(starts.values())
     for frame in range(first, end + 1):
         scene.frame_set(frame)
         on_frame(frame - first + 1, end - first + 1)
-    return (
+    played = (
         f"Not baked: {', '.join(sorted(starts))}. Frames {first} to {end} were played first; "
         "bake the simulation to get the same result faster."
     )
+    return f"{played} {lost}" if lost else played
+
+
+def lend_caches(copy: Path) -> None:
+    """Let ``copy``, a saved copy of the open file, find what is baked to disk for that file.
+
+    It looks in a folder of its own name. Each file in there is a link by itself, and only to what
+    is baked, which Blender does not write: neither what it does with other caches nor the removal
+    of that folder reaches the artist's. Raises OSError.
+    """
+    theirs, ours = _folder_of(bpy.data.filepath), _folder_of(str(copy))
+    files = {
+        file
+        for ob in bpy.data.objects
+        for modifier in ob.modifiers
+        for cache in _caches(modifier)
+        if _is_on_disk(cache) and _folder(ob, cache) == theirs
+        for file in _files(ob, cache)
+    }
+    for file in files:
+        ours.mkdir(exist_ok=True)
+        _link(file, ours / file.name)
 
 
 def leave_out_smoke(scene: bpy.types.Scene) -> str | None:
@@ -71,18 +103,10 @@ def _note_modifier(
     end: int,
     starts: dict[str, int],
 ) -> None:
-    where = f"'{modifier.name}' of '{ob.name}'"
-    if modifier.type in {"CLOTH", "SOFT_BODY"}:
-        _note_cache(where, modifier.point_cache, end, starts)
-    elif modifier.type == "PARTICLE_SYSTEM":
-        system = modifier.particle_system
-        if system.settings.type == "EMITTER" or system.use_hair_dynamics:
-            _note_cache(where, system.point_cache, end, starts)
-    elif modifier.type == "DYNAMIC_PAINT" and modifier.canvas_settings is not None:
-        for surface in modifier.canvas_settings.canvas_surfaces:
-            if surface.is_active:
-                _note_cache(where, surface.point_cache, end, starts)
-    elif modifier.type == "FLUID" and modifier.fluid_type == "DOMAIN":
+    where = _name(ob, modifier)
+    for cache in _caches(modifier):
+        _note_cache(where, cache, end, starts)
+    if modifier.type == "FLUID" and modifier.fluid_type == "DOMAIN":
         domain = modifier.domain_settings
         if domain.domain_type == "LIQUID" and not domain.has_cache_baked_mesh:
             raise SceneError(
@@ -118,6 +142,76 @@ def _note_cache(where: str, cache: bpy.types.PointCache, end: int, starts: dict[
             "would write there: bake it, or turn its Disk Cache off, and save the file."
         )
     starts[where] = cache.frame_start
+
+
+def _caches(modifier: bpy.types.Modifier) -> Iterator[bpy.types.PointCache]:
+    if modifier.type in {"CLOTH", "SOFT_BODY"}:
+        yield modifier.point_cache
+    elif modifier.type == "PARTICLE_SYSTEM":
+        system = modifier.particle_system
+        if system.settings.type == "EMITTER" or system.use_hair_dynamics:
+            yield system.point_cache
+    elif modifier.type == "DYNAMIC_PAINT" and modifier.canvas_settings is not None:
+        for surface in modifier.canvas_settings.canvas_surfaces:
+            if surface.is_active:
+                yield surface.point_cache
+
+
+def _name(ob: bpy.types.Object, modifier: bpy.types.Modifier) -> str:
+    return f"'{modifier.name}' of '{ob.name}'"
+
+
+def _warn_of_lost_caches(scene: bpy.types.Scene, end: int) -> str | None:
+    """Name what is baked to disk without being there, which Blender shows as it is at rest."""
+    lost = [
+        _name(ob, modifier)
+        for ob in rendered_objects(scene)
+        for modifier in ob.modifiers
+        if modifier.show_render
+        for cache in _caches(modifier)
+        if _is_on_disk(cache) and cache.frame_start <= end
+        if not any(file.exists() for file in _files(ob, cache))
+    ]
+    if not lost:
+        return None
+    return (
+        f"Baked to disk, but the cache is not there: {', '.join(dict.fromkeys(lost))}. It stands "
+        "still in the guides: put the folder of the cache back (blendcache_ and the file's name, "
+        "beside the file), or bake again and save the file."
+    )
+
+
+def _is_on_disk(cache: bpy.types.PointCache) -> bool:
+    return cache.use_external or (cache.is_baked and cache.use_disk_cache)
+
+
+def _folder_of(blend: str) -> Path:
+    folder, name = os.path.split(blend)
+    return Path(folder, f"blendcache_{os.path.splitext(name)[0]}")
+
+
+def _folder(ob: bpy.types.Object, cache: bpy.types.PointCache) -> Path:
+    """Where Blender looks for the files of ``cache``, as ptcache_path (pointcache.cc) does."""
+    library = ob.library if cache.use_library_path else None
+    if cache.use_external:
+        return Path(bpy.path.abspath(cache.filepath, library=library))
+    return _folder_of(bpy.path.abspath(library.filepath) if library else bpy.data.filepath)
+
+
+def _files(ob: bpy.types.Object, cache: bpy.types.PointCache) -> Iterator[Path]:
+    """The files of ``cache``, named as in ptcache_filename: name, frame in six places, index."""
+    named = cache.name or cache.use_external
+    name = glob.escape(cache.name) if named else ob.name.encode().hex().upper()
+    index = f"_{cache.index:02}" if cache.index >= 0 else ""
+    return _folder(ob, cache).glob(f"{name}_??????{index}.bphys")
+
+
+def _link(file: Path, name: Path) -> None:
+    for make in (os.symlink, os.link):  # Windows lets few accounts make symbolic ones
+        with suppress(OSError):
+            make(file, name)
+            return
+    shutil.copyfile(file, name)
 
 
 def _has_simulation_zone(group: bpy.types.NodeTree | None) -> bool:

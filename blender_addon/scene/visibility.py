@@ -19,7 +19,8 @@ from . import compat
 _SEEN_BY = {"camera": "visible_camera", "holdout": "is_holdout"}
 _UNSEEN = "not camera or holdout"
 _LAYER_FLAGS = ("holdout", "indirect_only")
-_WITHOUT_SURFACE = {"VOLUME", "GREASEPENCIL", "GPENCIL", "LIGHT_PROBE", "LIGHT"}
+_DRAWINGS = {"GREASEPENCIL", "GPENCIL"}
+_WITHOUT_SURFACE = {"VOLUME", "LIGHT_PROBE", "LIGHT", *_DRAWINGS}
 
 
 def rendered_objects(scene: bpy.types.Scene) -> list[bpy.types.Object]:
@@ -95,6 +96,20 @@ def warn_of_displacement(scene: bpy.types.Scene) -> str | None:
         f"The material displaces the surface of {names}, which these guides do not show: use a "
         "Displace modifier or geometry nodes if that shape should be in the video."
     )
+
+
+def warn_of_drawings(scene: bpy.types.Scene) -> list[str]:
+    """Return a warning if there are Grease Pencil drawings, which count for no guide but Render.
+
+    To be asked before ``hide_what_does_not_count``, which hides them.
+    """
+    names = [f"'{ob.name}'" for ob in rendered_objects(scene) if ob.type in _DRAWINGS]
+    if not names:
+        return []
+    return [
+        f"Depth and line guides leave out the Grease Pencil drawings {', '.join(names)}: use the "
+        "Render guide if they should be in the video."
+    ]
 
 
 def is_smoke(modifier: bpy.types.Modifier) -> bool:

@@ -13,6 +13,7 @@ from ..errors import AnimaticError
 from ..link.generate import GenerateSettings, Generation, Host
 from ..link.replay import Replay
 from ..link.scene_video import TakeMovie, WithMovies
+from ..scene.simulations import lend_caches
 from ..scene.strip import scene_video
 from ..shot.held_frames import per_scene_frame
 from ..shot.in_use import ScratchFolder
@@ -23,7 +24,7 @@ from .asked import Target, current_target, generate_settings, guides_settings, o
 from .job import Runs
 from .kept_queue import Entry, KeptQueue
 from .pending import open_file, queues_folder
-from .preferences import host
+from .preferences import host, path_of
 from .settings_json import from_json, to_json
 
 
@@ -89,7 +90,10 @@ def _no_thumbnail() -> Iterator[None]:
 
 
 def _save_copy(path: Path) -> None:
-    """Write the open file; Blender keeps its name, and whether it was changed."""
+    """Write the open file; Blender keeps its name, and whether it was changed.
+
+    What is baked to disk for the file is found from the copy, too.
+    """
     try:
         with _no_thumbnail():
             bpy.ops.wm.save_as_mainfile(
@@ -104,6 +108,13 @@ def _save_copy(path: Path) -> None:
         raise AnimaticError(
             f"Blender could not save a copy of the file to work from: {error} "
             "Free some disk space, or remove what the message names, and try again."
+        ) from error
+    try:
+        lend_caches(path)
+    except OSError as error:
+        raise AnimaticError(
+            f"What is baked to disk could not be put beside a copy of the file ({error.strerror}): "
+            "free some disk space and try again."
         ) from error
 
 
@@ -149,12 +160,11 @@ def plan_resumed(context: bpy.types.Context, queue: KeptQueue) -> list[Run]:
     tools = host(context)
     try:
         queue.hold()
-        settings: list[GenerateSettings] = []
-        folders: list[Path] = []
-        for entry in queue.left:
-            folders.append(output_folder(context, folders))
-            asked = from_json(GenerateSettings, entry.settings)
-            settings.append(replace(asked, blend=queue.copy, out=folders[-1]))
+        out = output_folder(context)
+        settings = [
+            replace(from_json(GenerateSettings, entry.settings), blend=queue.copy, out=out)
+            for entry in queue.left
+        ]
     except (ValueError, TypeError) as error:
         queue.close()
         raise AnimaticError(
@@ -201,7 +211,7 @@ def plan_redo(context: bpy.types.Context, take: TakeOnDisk, seed: int | None) ->
     """A run that makes ``take`` again, with another ``seed`` if not None."""
     file = take.folder / "take.json"
     load_take(file)  # whether it is whole
-    work = Replay(file, output_folder(context, []), _host_with_model(context), seed=seed)
+    work = Replay(file, output_folder(context), _host_with_model(context), seed=seed)
     scene, title = take_index.scene_of(take, context), take_index.shot_name(take)
     return [_run(scene, title, _wanted(work), lambda: None)]
 
@@ -221,7 +231,7 @@ def plan_movie(context: bpy.types.Context, take: TakeOnDisk) -> list[Run]:
 
 def _host_with_model(context: bpy.types.Context) -> Host:
     """The host, knowing also the model whose folder the artist has typed."""
-    tools, typed = host(context), Path(context.scene.animatic.model).expanduser()
+    tools, typed = host(context), path_of(context.scene.animatic.model) or Path()
     return replace(tools, models=(*tools.models, typed.parent)) if typed.is_dir() else tools
 
 

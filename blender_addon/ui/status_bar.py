@@ -7,9 +7,10 @@ from .job import State
 
 
 def draw(self: bpy.types.Header, _context: bpy.types.Context) -> None:
-    """Draw the phase, its bar, what is left, and Cancel."""
+    """Draw the phase, its bar, what is left, and Cancel; then how it ended, until the next job."""
     shown = session.status()
     if not shown.state.busy:
+        _draw_end(self.layout, shown.state)
         return
     row = self.layout.row(align=True)
     cancelling = shown.state is State.CANCELLING
@@ -19,6 +20,16 @@ def draw(self: bpy.types.Header, _context: bpy.types.Context) -> None:
     row.operator("animatic.cancel", text="", icon="X")
     if shown.left and not cancelling:
         row.label(text=shown.left)
+
+
+def _draw_end(layout: bpy.types.UILayout, state: State) -> None:
+    if state is State.FAILED:
+        layout.label(text="Animatic: failed, see the sidebar", icon="ERROR")
+    elif state is State.DONE:
+        _, _, total = session.position()
+        # Of a queue this is how the last shot ended: the sidebar tells of the others.
+        done = f"through with {total} shots, see the sidebar" if total > 1 else "done"
+        layout.label(text=f"Animatic: {done}", icon="CHECKMARK")
 
 
 def register() -> None:

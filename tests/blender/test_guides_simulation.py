@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 
 import bpy
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from animatic.blender_addon.errors import AnimaticError
 from animatic.blender_addon.scene.depth_guide import measure_z, prepare_depth
-from animatic.blender_addon.scene.simulations import play_simulations
+from animatic.blender_addon.scene.simulations import lend_caches, play_simulations
+from animatic.blender_addon.ui.runs import SavedCopy
 
 from .conftest import add_box, middle, run_child, save
 
@@ -114,3 +116,69 @@ def test_smoke_that_is_not_baked_is_left_out_and_writes_nothing(scene, tmp_path)
         warnings = made.result["warnings"]
         assert sum("'Smoke' of 'Domain'" in warning for warning in warnings) == told
         assert not (tmp_path / "cache").exists()
+
+
+def flag_baked_to_disk(blend):
+    """A sheet that falls for 12 frames, baked to disk, in the file ``blend``; returns its cloth."""
+    cloth = add_box("Flag", (0, 0, 3), (4, 4, 1)).modifiers.new("Cloth", "CLOTH")
+    cloth.point_cache.frame_end = 12
+    save(blend)
+    cloth.point_cache.use_disk_cache = True
+    with bpy.context.temp_override(point_cache=cloth.point_cache):
+        bpy.ops.ptcache.bake(bake=True)
+    assert cloth.point_cache.is_baked
+    save(blend)
+    return cloth
+
+
+def test_a_copy_finds_what_is_baked_to_disk_and_its_end_leaves_that_alone(scene, tmp_path):
+    blend = tmp_path / "flag.blend"
+    add_box("Post", (1, 0, 7), (1, 1, 1))
+    flag_baked_to_disk(blend)
+    cache = tmp_path / "blendcache_flag"
+    before = {file.name: file.read_bytes() for file in cache.iterdir()}
+    assert len(before) >= 12
+    copy = SavedCopy(1)
+    copy.save()
+    made = {}
+    for name, file in (("own", blend), ("copy", copy.path)):
+        made[name] = run_child(tmp_path, blend=file, keyframes="1,12", near=2, far=12)
+        assert made[name].code == 0, made[name].output
+        assert not made[name].result["warnings"]
+    first, last = (guide["sha256"] for guide in made["copy"].result["guides"])
+    assert first != last  # it falls
+    assert made["copy"].result["guides"] == made["own"].result["guides"]
+    copy.release()
+    assert not copy.path.parent.exists()
+    assert {file.name: file.read_bytes() for file in cache.iterdir()} == before
+
+    shutil.move(cache, tmp_path / "elsewhere")
+    still = run_child(tmp_path, blend=blend, keyframes="1,12", near=2, far=12).result
+    assert any("cache is not there: 'Cloth' of 'Flag'." in told for told in still["warnings"])
+
+
+@pytest.mark.parametrize("allowed", ["symlink", "link", "neither"])
+def test_only_baked_caches_are_lent_and_none_is_written_through(
+    scene, tmp_path, monkeypatch, allowed
+):
+    def refuse(*_):
+        raise OSError("a privilege is not held")
+
+    for way in ("symlink", "link"):
+        if way != allowed:
+            monkeypatch.setattr(f"os.{way}", refuse)
+    flag_baked_to_disk(tmp_path / "flag.blend")
+    cache = tmp_path / "blendcache_flag"
+    baked = sorted(cache.iterdir())
+    (cache / "4C6F6F7365_000001_00.bphys").touch()  # as a cache of the object Loose is called
+    loose = add_box("Loose").modifiers.new("Cloth", "CLOTH")
+    loose.point_cache.use_disk_cache = True
+    copy = tmp_path / "copy" / "shot.blend"
+    copy.parent.mkdir()
+    lend_caches(copy)
+    lent = sorted((copy.parent / "blendcache_shot").iterdir())
+    assert [file.name for file in lent] == [file.name for file in baked]
+    assert [file.read_bytes() for file in lent] == [file.read_bytes() for file in baked]
+    assert all(file.is_symlink() == (allowed == "symlink") for file in lent)
+    shutil.rmtree(copy.parent)
+    assert all(file.is_file() for file in baked)

@@ -10,7 +10,7 @@ import pytest
 from animatic.blender_addon.scene import depth_guide
 from animatic.blender_addon.scene.visibility import warn_of_displacement
 
-from .conftest import add_box, material, middle
+from .conftest import add_box, material, middle, run_child, save
 
 
 def transparent(name):
@@ -251,3 +251,18 @@ def test_displacement_by_a_material_is_told(scene):
     assert warn_of_displacement(scene) is None
     made.displacement_method = "BOTH"
     assert "displaces the surface of 'Ground'" in warn_of_displacement(scene)
+
+
+def test_drawings_that_depth_and_lines_leave_out_are_named(scene, tmp_path):
+    add_box("Floor", (0, 0, -0.5), (4, 4, 1))
+    add_box("Post", (1, 0, 1), (1, 1, 2))
+    bpy.ops.object.grease_pencil_add(type="STROKE", location=(0, 0, 1))
+    bpy.context.object.name = "Sketch"
+    bpy.ops.object.grease_pencil_add(type="STROKE")
+    bpy.context.object.name, bpy.context.object.hide_render = "Hidden", True
+    blend = save(tmp_path / "sketch.blend")
+    for guide in ("depth", "lineart"):
+        made = run_child(tmp_path, blend=blend, guide=guide, keyframes="1")
+        assert made.code == 0, made.output
+        (told,) = made.result["warnings"]
+        assert "leave out the Grease Pencil drawings 'Sketch': use the Render guide" in told

@@ -42,6 +42,19 @@ with harness.extension() as session:
     assert "Sampling 3 of 20" in seen
     assert "animatic.cancel" in seen
     assert "animatic.generate" not in seen
+    # the status bar, for whoever has the sidebar closed: also how it ended
+    status_bar = harness.module("ui.status_bar")
+    assert "Sampling 3 of 20" in draw(status_bar, context)
+    for state, ended in (
+        (job.State.IDLE, []),
+        (job.State.DONE, ["Animatic: done"]),
+        (job.State.CANCELLED, []),
+        (job.State.FAILED, ["Animatic: failed, see the sidebar"]),
+    ):
+        session._session.status = job.Status(state)
+        assert draw(status_bar, context) == ended, state
+    session._session.status, session._session.total = job.Status(job.State.DONE), 3
+    assert draw(status_bar, context) == ["Animatic: through with 3 shots, see the sidebar"]
     sentence = "There is no model called 'nothing': give the path of a folder."
     session.fail(sentence)
     assert sentence in " ".join(draw(main, context))
