@@ -8,6 +8,7 @@ from fractions import Fraction
 import bpy
 
 from .animation_keys import bone_chain, everything, key_times, moves
+from .errors import SceneError
 from .shots import Shot, camera_cuts, time_stretch
 from .visibility import rendered_objects
 
@@ -20,6 +21,7 @@ def find_keyframes(scene: bpy.types.Scene, shot: Shot, kind: str) -> list[Fracti
     ``kind`` is ``camera`` (the cameras that film ``shot``, with parents, constraint targets, lens
     and camera markers), ``objects`` (everything else that is rendered, with armatures and shape
     keys) or ``markers``. Frames outside the shot are included: the caller tells them apart.
+    Raises SceneError where what films the shot has no keys of a camera.
     """
     stretch = time_stretch(scene)
     if kind == "markers":
@@ -31,7 +33,21 @@ def find_keyframes(scene: bpy.types.Scene, shot: Shot, kind: str) -> list[Fracti
     return sorted(exact)
 
 
+def check_cameras(scene: bpy.types.Scene, shot: Shot) -> None:
+    """Raise SceneError where ``shot`` is filmed by a light, an empty or the like."""
+    cuts = camera_cuts(scene)
+    for camera in cuts.cameras(shot.start, shot.end):
+        if camera.type != "CAMERA":  # Blender looks through any object
+            advice = (
+                "bind a camera to its marker (Marker > Bind Camera to Markers)"
+                if cuts.cuts
+                else "select a camera and make it the active one (Ctrl Numpad 0)"
+            )
+            raise SceneError(f"'{camera.name}' films the shot but is no camera: {advice}.")
+
+
 def _camera_times(scene: bpy.types.Scene, shot: Shot) -> set[float]:
+    check_cameras(scene, shot)
     seen: Seen = set()
     times: set[float] = set()
     for camera in camera_cuts(scene).cameras(shot.start, shot.end):

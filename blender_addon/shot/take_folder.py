@@ -39,6 +39,8 @@ _OURS = re.compile(
 # Written by every run, and hardly by anything else: shows that the files are a run's.
 _MARKS = ("request.json", "guides/contact_sheet.png")
 _BLEND = "shot.blend"
+NUMBER = "_###"
+"""Ends the name of an output folder that gets the next free number: ``shot_###``, ``shot_001``."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES}
 
 
@@ -49,10 +51,17 @@ class OutputFolder:
     """
 
     def __init__(
-        self, out: Path, staging: Path, force: bool, made: list[Path], lock: Lock | None = None
+        self,
+        out: Path,
+        staging: Path,
+        force: bool,
+        made: list[Path],
+        lock: Lock | None = None,
+        numbered: Path | None = None,
     ) -> None:
         self.out = out
         self._lock = lock
+        self._numbered = numbered
         self.staging = staging
         self._force = force
         self._made = made
@@ -71,13 +80,17 @@ class OutputFolder:
     def prepare(cls, out: Path, force: bool = False, source: Path | None = None) -> OutputFolder:
         """Check that ``out`` can take a run, and make the staging folder beside it.
 
-        ``out`` itself is not created or changed. ``force`` allows to replace an earlier run's
-        files, but never ``source``, the file that is rendered. Raises ShotError when ``out`` holds
-        a run (or files named like one's), is no folder, or cannot be written.
+        ``out`` itself is not created or changed. Where its name ends in NUMBER, it is the next one
+        that is free. ``force`` allows to replace an earlier run's files, but never ``source``, the
+        file that is rendered. Raises ShotError when ``out`` holds a run (or files named like
+        one's), is no folder, or cannot be written.
         """
         asked, out = out, out.expanduser().resolve()
+        numbered = out if out.name.endswith(NUMBER) else None
         made: list[Path] = []
         try:
+            if numbered is not None:
+                asked = out = _next_number(numbered)
             if out.exists() and not out.is_dir():
                 raise ShotError(f"{asked} is a file: name a folder for the output.")
             _refuse_taken(asked, out, force, source)
@@ -88,7 +101,7 @@ class OutputFolder:
             lock = None
             with contextlib.suppress(OSError):  # no locks on this drive: it is never swept
                 lock = Lock(out.parent / f"{staging.name}.lock")
-            folder = cls(out, staging, force, made, lock)
+            folder = cls(out, staging, force, made, lock, numbered)
         except OSError as error:
             _remove_empty(made)
             raise _not_writable(asked, out.parent, error) from error
@@ -135,12 +148,14 @@ class OutputFolder:
         """Give everything its final name, and return the output folder.
 
         With ``force`` the earlier run's files go only now, all of them; its shot.blend, which may
-        hold work, is kept as shot.blend1, as Blender does on saving. If another run was published
-        there meanwhile, this one goes to the next free name instead. Raises ShotError when a file
-        cannot be moved; the folder is then as it was.
+        hold work, is kept as shot.blend1, as Blender does on saving. If another run, of another
+        Blender say, was published there meanwhile, this one goes to the next free name or number
+        instead. Raises ShotError when a file cannot be moved; the folder is then as it was.
         """
         try:
-            if not self._force and self.out.exists() and _ours(self.out):
+            if self._numbered is not None and self.out.exists():
+                self.out = _next_number(self._numbered)
+            elif not self._force and self.out.exists() and _ours(self.out):
                 self.out = self.next_free(self.out)
             if self.out.exists():
                 self._merge()
@@ -204,6 +219,15 @@ def shown_in(folder: Path) -> list[Path]:
 def take_folder(out: Path, index: int) -> Path:
     """Return the folder of take ``index`` (counted from 0) in the output folder ``out``."""
     return out if index == 0 else out / f"take-{index + 1:02d}"
+
+
+def _next_number(numbered: Path) -> Path:
+    """Return the first of ``numbered``'s folders that is not there."""
+    stem = numbered.name.removesuffix(NUMBER)
+    number = 1
+    while (folder := numbered.with_name(f"{stem}_{number:03}")).exists():
+        number += 1
+    return folder
 
 
 def _ours(out: Path) -> list[str]:

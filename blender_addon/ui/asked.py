@@ -1,8 +1,10 @@
 """What the artist asks for: the shot on screen, how the clip lies on it, settings for a run."""
 
 import math
+import secrets
 import tempfile
 from dataclasses import dataclass, replace
+from datetime import date
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import bpy
 from ..errors import AnimaticError
 from ..link.catalogue import Checkpoint, find_checkpoint
 from ..link.generate import GenerateSettings
+from ..link.install_places import data_folder
 from ..link.quality import Level, level_for, needs_guidance
+from ..scene.find_keyframes import check_cameras
 from ..scene.shots import Shot, find_shots
 from ..shot.long_clip import LongClip
 from ..shot.own_pictures import OwnPictures
@@ -19,12 +23,13 @@ from ..shot.passes import USUAL_SHARE, Passes
 from ..shot.request import Steering
 from ..shot.timing import ClipTiming, plan_clip, scene_rate
 from .keyframe_list import keyed_prompts, keyframes_text
-from .output_folder import is_one_files, next_folder, run_folders
-from .preferences import ADDON, model_folders, path_of, preferences
+from .output_folder import is_one_files, numbered_folder, run_folders
+from .preferences import model_folders, path_of, preferences
 from .presets import QUALITIES, with_look
 from .remote_models import remote_models
 
 _PATIENCE_S = 30.0
+_unsaved: dict[int, Path] = {}  # by the session_uid of each scene of a file that was not saved
 
 
 def shots_of(scene: bpy.types.Scene) -> list[Shot]:
@@ -48,6 +53,13 @@ class Target:
 
 def all_targets(scene: bpy.types.Scene) -> list[Target]:
     """Every shot of the scene, whole. Raises AnimaticError with a sentence."""
+    targets = _targets(scene)
+    for target in targets:
+        check_cameras(scene, target.shot)
+    return targets
+
+
+def _targets(scene: bpy.types.Scene) -> list[Target]:
     return [Target(shot, number) for number, shot in enumerate(shots_of(scene), start=1)]
 
 
@@ -56,19 +68,20 @@ def current_target(scene: bpy.types.Scene) -> Target:
 
     Raises AnimaticError with a sentence.
     """
-    targets = all_targets(scene)
+    targets = _targets(scene)
     frame, settings = scene.frame_current, scene.animatic
     on_screen = (each for each in targets if each.shot.start <= frame <= each.shot.end)
     target = next(on_screen, targets[0])
-    if not settings.use_range:
-        return target
-    start, end = settings.range_start, settings.range_end
-    if end < start:
-        raise AnimaticError(
-            f"The Range under Expert ends at frame {end}, before its start at {start}: "
-            "swap the two numbers."
-        )
-    return Target(replace(target.shot, start=start, end=end), target.number, cut=True)
+    if settings.use_range:
+        start, end = settings.range_start, settings.range_end
+        if end < start:
+            raise AnimaticError(
+                f"The Range under Expert ends at frame {end}, before its start at {start}: "
+                "swap the two numbers."
+            )
+        target = Target(replace(target.shot, start=start, end=end), target.number, cut=True)
+    check_cameras(scene, target.shot)
+    return target
 
 
 def current_shot(scene: bpy.types.Scene) -> Shot:
@@ -156,13 +169,8 @@ def generate_settings(
     asked = context.scene.animatic
     if not asked.prompt.strip():
         raise AnimaticError("The prompt is empty: say what the picture shows.")
-    folders: list[Path] = []
-    settings = []
-    scripts = _runs_scripts()
-    for target in targets:
-        folders.append(output_folder(context, folders))
-        settings.append(_settings(context.scene, target, copy, folders[-1], scripts))
-    return settings
+    out, scripts = output_folder(context), _runs_scripts()
+    return [_settings(context.scene, target, copy, out, scripts) for target in targets]
 
 
 def guides_settings(context: bpy.types.Context, target: Target, copy: Path) -> GenerateSettings:
@@ -267,9 +275,9 @@ def _steering(scene: bpy.types.Scene, shot: Shot) -> Steering:
     )
 
 
-def output_folder(context: bpy.types.Context, taken: list[Path]) -> Path:
-    """The next folder for takes of the open file that is free and not ``taken`` by another run."""
-    return next_folder(_pattern(context), _base(), taken=taken, **_names(context.scene))
+def output_folder(context: bpy.types.Context) -> Path:
+    """Where takes of the open file go: each run gets the next free number when it begins."""
+    return numbered_folder(_pattern(context), _base(), **_names(context.scene))
 
 
 def finished_runs(context: bpy.types.Context) -> list[Path]:
@@ -282,7 +290,7 @@ def finished_runs(context: bpy.types.Context) -> list[Path]:
 
 def takes_are_own(context: bpy.types.Context) -> bool:
     """Whether no other file's takes can be among ``finished_runs``."""
-    return bool(bpy.data.filepath) and is_one_files(_pattern(context))
+    return is_one_files(_pattern(context))
 
 
 def _pattern(context: bpy.types.Context) -> str:
@@ -290,10 +298,20 @@ def _pattern(context: bpy.types.Context) -> str:
 
 
 def _base() -> Path:
-    # An unsaved file has no folder. A temporary one would lose the takes with the session.
-    if bpy.data.filepath:
-        return Path(bpy.data.filepath).parent
-    return Path(bpy.utils.extension_path_user(ADDON, path="takes", create=True))
+    return Path(bpy.data.filepath).parent if bpy.data.filepath else _unsaved_base()
+
+
+def _unsaved_base() -> Path:
+    """A folder for the open file alone, which was never saved and so has none.
+
+    A temporary one would lose the takes with the session, the extension's own with the extension.
+    """
+    # Undo keeps these numbers, and no scene of another file has one of them.
+    numbers = [scene.session_uid for scene in bpy.data.scenes]
+    known = next((_unsaved[number] for number in numbers if number in _unsaved), None)
+    folder = known or data_folder() / "takes" / f"{date.today()}-{secrets.token_hex(4)}"
+    _unsaved.update(dict.fromkeys(numbers, folder))
+    return folder
 
 
 def _names(scene: bpy.types.Scene) -> dict[str, str]:

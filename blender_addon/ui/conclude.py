@@ -68,8 +68,10 @@ def conclude(run: Run, job: Job, same_file: bool) -> None:
     scene = _home(run) if same_file else None
     if scene is None:
         shown.notes.append(
-            "The scene it was made for is no longer open: no strip was added, the take is kept."
+            "The scene it was made for is no longer open: no strip was added, the take is kept. "
+            "In its own file a click on its eye, under Takes, adds the strip."
         )
+        take_index.read_disk()  # after File > Revert it is this file's
         return
     _place(scene, outcome, shown)
 

@@ -1,49 +1,46 @@
-"""Where a take goes: a pattern becomes the next free numbered folder. No bpy."""
+"""Where takes go: a pattern becomes a numbered folder. No bpy."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
 from pathlib import Path
 
 from ..errors import AnimaticError
+from ..shot.take_folder import NUMBER
 
 DEFAULT_PATTERN = "//animatic/{file}"
 _FORBIDDEN = '<>:"/\\|?*'
 
 
-def next_folder(
-    pattern: str, base: Path, *, file: str, scene: str, taken: Collection[Path] = ()
-) -> Path:
-    """Return a folder that does not exist yet: ``pattern`` filled in, and ``_001`` or later.
+def numbered_folder(pattern: str, base: Path, *, file: str, scene: str) -> Path:
+    """Return ``pattern`` filled in, with the sign for a number that OutputFolder gives to a run.
 
     ``//`` and relative patterns are under ``base`` (the folder of the .blend). ``file`` and
     ``scene`` are names as people type them; what no file system takes is replaced by ``_``.
-    Folders that are ``taken``, though not made yet, are passed over. Raises AnimaticError when the
-    pattern has another ``{word}`` in it.
+    Raises AnimaticError when the pattern has another ``{word}`` in it.
     """
     stem = _stem(pattern, base, file, scene)
-    number = 1
-    while (folder := stem.with_name(f"{stem.name}_{number:03}")) in taken or folder.exists():
-        number += 1
-    return folder
+    return stem.with_name(stem.name + NUMBER)
 
 
 def run_folders(pattern: str, base: Path, *, file: str, scene: str) -> list[Path]:
-    """Return the folders that ``next_folder`` has given out and that hold a run, in order."""
+    """Return the folders of ``numbered_folder`` that hold a run, in order.
+
+    One that ``animatic generate`` has made again from such a run (``_004-2``) is among them.
+    """
     stem = _stem(pattern, base, file, scene)
-    numbered = re.compile(re.escape(stem.name) + r"_(\d{3,})")
+    numbered = re.compile(re.escape(stem.name) + r"_(\d{3,})(?:-(\d+))?")
     found = [
-        (int(match[1]), request.parent)
+        (int(match[1]), int(match[2] or 1), request.parent)
         for request in stem.parent.glob("*/request.json")
         if (match := numbered.fullmatch(request.parent.name))
     ]
-    return [folder for _, folder in sorted(found)]
+    return [folder for *_, folder in sorted(found)]
 
 
 def is_one_files(pattern: str) -> bool:
-    """Whether folders of ``pattern`` lie beside one saved file and bear its name: no other's do."""
+    """Whether folders of ``pattern`` lie beside one file and bear its name: no other's do."""
     filled = (pattern or DEFAULT_PATTERN).removeprefix("//")
     place = Path(os.path.expanduser(filled))
     return "{file}" in filled and not place.is_absolute() and ".." not in place.parts

@@ -8,6 +8,7 @@ from pathlib import Path
 import bpy
 
 from ..errors import AnimaticError
+from ..link.install_places import data_folder
 from . import shot_states
 from .kept_queue import FAILED, KeptQueue, find_kept, sweep
 from .preferences import ADDON
@@ -17,8 +18,16 @@ _offered: KeptQueue | None = None
 
 
 def queues_folder() -> Path:
-    """Where queues are kept: not beside the .blend, where a project's files are."""
-    return Path(bpy.utils.extension_path_user(ADDON, path="queues", create=True))
+    """Where queues are kept: not beside the .blend, where a project's files are.
+
+    Nor in the extension's own folder, which goes when the extension is removed.
+    """
+    return data_folder() / "queues"
+
+
+def _earlier_folder() -> Path:
+    """Where they were kept before."""
+    return Path(bpy.utils.extension_path_user(ADDON, path="queues"))
 
 
 def open_file() -> str:
@@ -36,7 +45,8 @@ def look() -> None:
     global _offered
     shot_states.settle(ShotState.QUEUED)
     name = open_file()
-    _offered = find_kept(queues_folder(), name) if name else None
+    places = (queues_folder(), _earlier_folder()) if name else ()
+    _offered = next((kept for each in places if (kept := find_kept(each, name))), None)
     if _offered is None:
         return
     for entry in _offered.left:

@@ -32,6 +32,8 @@ class ANIMATIC_OT_preset_add(AddPresetBase, bpy.types.Operator):
             "thickness",
             "reference",
             "reference_scale",
+            "loras",
+            "loras_index",
             "deflicker",
             "in_between",
             "use_upscale",
@@ -54,6 +56,16 @@ class ANIMATIC_OT_preset_add(AddPresetBase, bpy.types.Operator):
             "guidance_end",
         )
     ]
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Write the preset or remove it; a picture's path is written so that any file finds it."""
+        settings = context.scene.animatic
+        reference = settings.reference
+        settings.reference = bpy.path.abspath(reference)
+        try:
+            return super().execute(context)
+        finally:
+            settings.reference = reference
 
 
 class ANIMATIC_PT_presets(PresetPanel, bpy.types.Panel):

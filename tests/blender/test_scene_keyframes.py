@@ -55,6 +55,15 @@ def test_camera_parent_target_lens_and_fractions(scene):
     assert found(scene) == [1, 2, 3, 4.5, 6, 7, 8]
 
 
+def test_what_is_no_camera_is_named(scene):
+    scene.camera = empty("Aim")
+    with pytest.raises(AnimaticError, match="'Aim' films the shot but is no camera: select a"):
+        found(scene)
+    assert found(scene, "objects") == []
+    scene.timeline_markers.new("Cut", frame=5).camera = add_camera("Other")
+    assert found(scene) == [5]  # the active one films nothing then
+
+
 def test_only_the_bones_that_carry_the_camera_count(scene):
     rig = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
     scene.collection.objects.link(rig)

@@ -163,6 +163,22 @@ def test_two_runs_at_once_both_keep_their_takes(tmp_path):
     assert (tmp_path / "shot-2" / "shot.blend").read_text() == "second"
 
 
+def test_a_number_is_given_when_a_run_begins_and_a_later_one_if_another_has_it_at_the_end(tmp_path):
+    asked = tmp_path / "shot_###"
+    (tmp_path / "shot_002").mkdir()  # not a run's, and not touched either
+    first, second = OutputFolder.prepare(asked), OutputFolder.prepare(asked)
+    fill(first, "first")
+    fill(second, "second")
+    assert second.publish() == tmp_path / "shot_001"
+    assert run(asked, text="third") == tmp_path / "shot_003"
+    assert first.publish() == tmp_path / "shot_004"
+    assert (tmp_path / "shot_004" / "shot.blend").read_text() == "first"
+    assert not list((tmp_path / "shot_002").iterdir())
+    # A number that somebody names is his.
+    with pytest.raises(ShotError, match=r"shot_001 already holds a take.*shot_001-2"):
+        OutputFolder.prepare(tmp_path / "shot_001")
+
+
 def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ShotError, match="is a file"):

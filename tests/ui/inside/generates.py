@@ -1,5 +1,7 @@
 """Generate from a script: what goes in, what the artist's file looks like after, what it says."""
 
+from pathlib import Path
+
 import bpy
 import harness
 from harness import FakeGeneration, refusal
@@ -39,7 +41,7 @@ with harness.extension() as session:
     assert made.saw_copy
     assert not asked.blend.parent.exists(), "the saved copy was left behind"
     assert asked.blend != path
-    assert asked.out == harness.SCRATCH / "animatic" / "shot_001"
+    assert asked.out == harness.SCRATCH / "animatic" / "shot_###"  # the run is given its number
     assert (asked.prompt, asked.keyframes, asked.guide) == (
         "a red cube on sand",
         "1@0.5,11@1",
@@ -78,11 +80,6 @@ with harness.extension() as session:
     assert session.status().message == "0 guides in 0 s."
     scene.animatic.prompt = "a red cube on sand"
 
-    # the next take gets the next number; an earlier folder is never touched
-    (harness.SCRATCH / "animatic" / "shot_001").mkdir(parents=True)
-    bpy.ops.animatic.generate()
-    assert FakeGeneration.made[-1].settings.out.name == "shot_002"
-
     # the shot under the playhead is the one that is made
     scene = bpy.context.scene
     for name, frame in (("Wide", 1), ("Close", 13)):
@@ -91,13 +88,12 @@ with harness.extension() as session:
     bpy.ops.animatic.generate()
     assert FakeGeneration.made[-1].settings.shot == "Close"
 
-    # all shots, one after another, each into a folder of its own, from one saved copy
+    # all shots, one after another, from one saved copy
     before = len(FakeGeneration.made)
     bpy.ops.animatic.generate_all()
     made = [each.settings for each in FakeGeneration.made[before:]]
     assert [each.shot for each in made] == ["Wide", "Close"]
     assert [each.keyframes for each in made] == ["1@0.5,11@1", "all"]
-    assert len({each.out for each in made}) == 2
     assert len({each.blend for each in made}) == 1
     assert not made[0].blend.parent.exists(), "the saved copy was left behind"
 
@@ -108,14 +104,27 @@ with harness.extension() as session:
     assert session.status().message == "The engine has ended."
     FakeGeneration.fails_with = None
 
-    # a file that was never saved: takes go where they outlive the session
+    # files that were never saved: takes go where they outlive the session and the extension, each
+    # file's by themselves; scenes come and go in it, and undo makes them anew
+    def unsaved() -> Path:
+        bpy.context.scene.animatic.prompt = "a cube"
+        bpy.ops.animatic.generate()
+        assert bpy.data.filepath == ""
+        return FakeGeneration.made[-1].settings.out
+
     bpy.ops.wm.read_homefile(use_factory_startup=True)
-    bpy.context.scene.animatic.prompt = "a cube"
-    bpy.ops.animatic.generate()
-    out = FakeGeneration.made[-1].settings.out
-    assert out.is_relative_to(harness.SCRATCH / "profile"), out
-    assert out.parts[-2:] == ("animatic", "untitled_001"), out
-    assert bpy.data.filepath == ""
+    out = unsaved()
+    assert out.is_relative_to(harness.SCRATCH / "data" / "takes"), out
+    assert out.parts[-2:] == ("animatic", "untitled_###"), out
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
+        bpy.ops.ed.undo_push(message="before")
+        bpy.ops.scene.new(type="LINK_COPY")
+        bpy.ops.ed.undo_push(message="another scene")
+        assert unsaved() == out
+        bpy.ops.ed.undo()
+        assert unsaved() == out
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    assert unsaved() != out
 
     # a pattern that cannot be filled in
     bpy.context.preferences.addons[harness.MODULE].preferences.output = "//{shot}"

@@ -35,6 +35,30 @@ with harness.extension() as session:
     bpy.ops.wm.revert_mainfile()
     assert rows() == before, rows()
 
+    # a take that is finished after that has no strip, but is listed, and the eye brings the strip
+    class Slow(FakeGeneration):
+        def run(self, on_event):
+            assert self.let_go.wait(30)
+            made = written_runs.write_run("shot_002", [8], SHOT)
+            told = {**harness.SHOT, "shot": SHOT}
+            return harness.module("link.generate").Outcome(made, shot=told, takes=[{}])
+
+    runs = harness.module("ui.runs")
+    generation, runs.Generation = runs.Generation, Slow
+    bpy.context.scene.animatic.prompt = "a red cube on sand"
+    made = harness.begin()
+    bpy.ops.wm.revert_mainfile()
+    made.let_go.set()
+    finish(session)
+    runs.Generation = generation
+    assert "click on its eye" in session.status().notes[0], session.status().notes
+    assert rows()[0] == ["002", "001"], rows()
+    assert "Scene Edit" not in bpy.data.scenes
+    bpy.ops.animatic.take_pick(folder=harness.lists().takes[0].folder)
+    assert [strip.name for strip in bpy.data.scenes["Scene Edit"].sequence_editor.strips] == [
+        "Scene 002"
+    ]
+
     # words that are no path and no model are refused in a sentence, and the watch goes on
     settings = bpy.context.scene.animatic
     settings.prompt = "a red cube on sand"

@@ -80,6 +80,22 @@ with harness.extension():
         bpy.ops.ed.undo()
     assert frames() == [1, 13, 24]
 
+    # what is looked through is no camera: a sentence from every button that needs one
+    scene = bpy.context.scene
+    camera, lamp = scene.camera, bpy.data.objects.new("Lamp", bpy.data.lights.new("Lamp", "POINT"))
+    scene.camera = lamp
+    buttons = {"generate": {}, "generate_all": {}, "preview_guides": {}, "lora_suggest": {}}
+    buttons |= {"guide_frames_suggest": {}, "guide_frames_fill": {"source": "camera"}}
+    scene.animatic.prompt = "a cube"
+    for button, options in buttons.items():
+        words = harness.refusal(button, **options)
+        assert "'Lamp' films the shot but is no camera: select a camera" in words, words
+    marker = scene.timeline_markers.new("Through the Lamp", frame=1)
+    marker.camera, scene.camera = lamp, camera
+    assert "bind a camera to its marker" in harness.refusal("guide_frames_suggest")
+    scene.timeline_markers.clear()
+    assert frames() == [1, 13, 24]
+
     # each shot has its own; filling one leaves the other's
     scene = bpy.context.scene
     for name, frame in (("Wide", 1), ("Close", 13)):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from pathlib import Path
 
 import bpy
 import harness
@@ -61,6 +62,14 @@ with harness.extension() as session:
     pump_until(session, lambda: not session.busy())
     bpy.ops.animatic.queue_discard()
     assert [each.name for each in queue_folders()] == ["killed"]
+    assert killed.parent == harness.SCRATCH / "data" / "queues"  # the extension's own goes with it
+
+    # one that lies where they were kept before is offered, too
+    former = Path(bpy.utils.extension_path_user(harness.MODULE, path="queues", create=True))
+    shutil.move(killed, former)
+    pending.look()
+    assert pending.offered().folder == former / "killed"
+    shutil.move(former / "killed", killed)
 
     # the file is opened again: offered, not started, and not in another file
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
@@ -73,7 +82,6 @@ with harness.extension() as session:
     assert [state for _, state in states()] == ["NOT_YET", "FAILED", "QUEUED"], states()
 
     # resumed: from the scene as it was, into folders of now
-    harness.SCRATCH.joinpath("animatic", "shot_001").mkdir(parents=True)
     FakeGeneration.run_now = FakeGeneration.run
 
     def run_at_once(self, on_event):
@@ -85,8 +93,8 @@ with harness.extension() as session:
     asked = [each.settings for each in FakeGeneration.made[made:]]
     assert all(each.saw_copy for each in FakeGeneration.made[made:])
     assert [(each.prompt, each.shot, each.out.name) for each in asked] == [
-        ("not saved", "Close", "shot_002"),
-        ("not saved", "Last", "shot_003"),
+        ("not saved", "Close", "shot_###"),
+        ("not saved", "Last", "shot_###"),
     ]
     assert asked[0].blend == pending.queues_folder() / "killed" / "shot.blend"
     assert not queue_folders()
@@ -106,7 +114,6 @@ with harness.extension() as session:
     settings_json, generate = harness.module("ui.settings_json"), harness.module("link.generate")
     request = harness.module("shot.request")
     from fractions import Fraction
-    from pathlib import Path
 
     full = generate.GenerateSettings(
         blend=Path("/a b/c.blend"), out=Path("d"), range=(1, 5), frames=3,

@@ -28,9 +28,21 @@ with harness.extension():
     assert all(numbers[item[0]] == item[3] for item in presets.look_items())
 
     settings.prompt, settings.look, settings.quality = "a cat", "fog", "final"
+    settings.reference = "//pictures/fog.png"
+    for name, scale in (("Ink", 0.5), ("ZoomIn", -1.0)):
+        item = settings.loras.add()
+        item.name, item.scale, item.enabled = name, scale, scale > 0
     assert bpy.ops.animatic.preset_add(name="Cats in Fog") == {"FINISHED"}
+    assert settings.reference == "//pictures/fog.png"
     settings.prompt, settings.look, settings.quality = "a dog", "none", "draft"
+    settings.loras.clear()
+    settings.loras.add().name = "Oil"
     (file,) = Path(bpy.utils.user_resource("SCRIPTS", path="presets/animatic")).glob("*.py")
     bpy.ops.script.execute_preset(filepath=str(file), menu_idname="ANIMATIC_PT_presets")
     assert (settings.prompt, settings.look, settings.quality) == ("a cat", "fog", "final")
+    # the list is the preset's alone, and its picture is found from other folders, too
+    assert [(item.name, item.scale, item.enabled) for item in settings.loras] == [
+        ("Ink", 0.5, True), ("ZoomIn", -1.0, False),
+    ]  # fmt: skip
+    assert settings.reference == str(harness.SCRATCH / "pictures" / "fog.png")
 print("DONE")

@@ -1,5 +1,7 @@
 """The list of takes: found on disk, picked, brought back into the panel, made again."""
 
+import shutil
+
 import bpy
 import harness
 import written_runs
@@ -72,8 +74,18 @@ with harness.extension() as session:
     )  # fmt: skip
     assert "no engine here" in harness.refusal("take_redo", seed="same")
     assert "no engine here" in harness.refusal("take_redo", seed="new")
-    assert made[0] == (harness.SCRATCH / "animatic" / "shot_002" / "take.json", "shot_004", None)
+    assert made[0] == (harness.SCRATCH / "animatic" / "shot_002" / "take.json", "shot_###", None)
     assert made[1][2] is not None
+    model, settings.model = settings.model, "~nobody-here/model"
+    assert "no engine here" in harness.refusal("take_redo", seed="same")
+    settings.model = model
+
+    # a run that was made again without the panel has a name that is no number alone
+    written_runs.write_run("shot_002-2", [9], SHOT)
+    bpy.ops.animatic.takes_refresh()
+    assert [name for name, _, _ in rows()] == ["002-2", "002", "001.2", "001.1"], rows()
+    shutil.rmtree(harness.SCRATCH / "animatic" / "shot_002-2")
+    bpy.ops.animatic.takes_refresh()
 
     # a take that a strip shows is listed also where the file has moved away from it
     moved = harness.SCRATCH / "elsewhere" / "other.blend"
