@@ -220,6 +220,14 @@ def _summary(outcome: Outcome) -> dict:
     }
 
 
+def write_secret(path: Path, text: str) -> None:
+    """Write ``text`` into a new file that only the user can read, in place of an older one."""
+    path.unlink(missing_ok=True)  # its mode would stay, and whoever has it open would read on
+    new = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with open(new, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def _serve(options: argparse.Namespace) -> int:
     """Run the service in the foreground; its token lies in a file that only the user can read."""
     data = (options.data or data_folder()).expanduser().resolve()
@@ -233,8 +241,7 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
     ) as engine:
         token_file = data / "token"
-        token_file.touch(mode=0o600)
-        token_file.write_text(engine.token, encoding="utf-8")
+        write_secret(token_file, engine.token)
         print(f"Engine at http://127.0.0.1:{engine.port}, its token in {token_file}", flush=True)
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

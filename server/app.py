@@ -171,6 +171,8 @@ def build_app(
             if not re.fullmatch(r"[0-9]{1,18}", last):
                 raise HTTPException(422, "Last-Event-ID must be the number of an event.")
             since = int(last)
+        elif not 0 <= since < 10**18:  # SQLite counts to 2**63
+            raise HTTPException(422, "since must be the number of an event.")
         stream = _event_stream(store, listeners, job, since)
         return StreamingResponse(stream, media_type="text/event-stream")
 

@@ -331,5 +331,7 @@ class BlobWriter:
 
     def discard(self) -> None:
         """Close, and remove what was not published."""
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        try:
+            self._file.close()  # writes what is left, and fails again on a full disk
+        finally:
+            self._path.unlink(missing_ok=True)

@@ -189,18 +189,20 @@ class Supervisor:
     async def _hand(self, job: str, worker: WorkerProcess) -> tuple[str, str | None]:
         """Hand the job to a worker; WorkerDied if that one ends before it has begun with it."""
         try:
-            task = await asyncio.wait_for(self._task(job, worker), self._limits.stall)
+            await asyncio.wait_for(self._send(job, worker), self._limits.stall)
         except TimeoutError:
             await worker.kill()
             return "failed", self._stall_sentence()
-        await worker.send(task)
-        if self._cancel_asked is not None:
-            await worker.send({"type": "cancel", "job": job})
         try:
             return await self._follow(job, worker)
         except sqlite3.Error:
             await worker.kill()  # it is at work on a job that nobody follows any more
             raise
+
+    async def _send(self, job: str, worker: WorkerProcess) -> None:
+        await worker.send(await self._task(job, worker))
+        if self._cancel_asked is not None:
+            await worker.send({"type": "cancel", "job": job})
 
     async def _task(self, job: str, worker: WorkerProcess) -> Message:
         """Everything the worker needs to know about the job."""

@@ -13,7 +13,8 @@ from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
 
 SCHEMA_FILE = Path(__file__).parents[1] / "presets" / "schema" / "request.schema.json"
-MAX_FPS = 240
+MIN_FPS, MAX_FPS = Fraction(1, 1000), 240
+"""Of a clip. Far below, no video can be written, which would show only after all sampling."""
 
 
 class RequestError(ValueError):
@@ -61,8 +62,10 @@ def check_request(request: Any) -> None:
     if fault is not None:
         raise RequestError(_sentence(fault))
     fps = Fraction(request["clip"]["fps"])
-    if not 0 < fps <= MAX_FPS:
-        raise RequestError(f'clip.fps is "{request["clip"]["fps"]}": it must be at most {MAX_FPS}.')
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise RequestError(
+            f'clip.fps is "{request["clip"]["fps"]}": it must be from {MIN_FPS} to {MAX_FPS}.'
+        )
     frames = request["clip"]["frames"]
     _check_frames("prompts", "prompt", request.get("prompts", []), frames)
     _check_motions(request.get("deflicker", []), frames)

@@ -15,6 +15,10 @@ from typing import Any
 LAUNCHER = Path(__file__).with_name("__main__.py")
 LINE_LIMIT = 64 << 20
 """Longest message of a worker in bytes; previews are the long ones."""
+KILL_SECONDS = 10.0
+"""For a killed worker to be gone; one that the system does not let go is given up."""
+LAST_WORDS_SECONDS = 2.0
+"""For the rest of an ended worker's log."""
 KILL_SIGNAL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _ERROR_LINE = re.compile(r"[\w.]*(Error|Exception)\b")
 
@@ -96,7 +100,12 @@ class WorkerProcess:
     def death_sentence(self) -> str:
         """How the worker ended: the signal or exit code, and the last thing it said."""
         code = self._process.returncode
-        if code is not None and code < 0:
+        if code is None:
+            return (
+                "The engine's worker hangs in the system and cannot be ended; it was given up. If "
+                "the next one fails too, restart the computer."
+            )
+        if code < 0:
             name = signal.Signals(-code).name
             if -code == KILL_SIGNAL:
                 return (
@@ -107,10 +116,16 @@ class WorkerProcess:
         return f"The engine's worker stopped with exit code {code}. {self._last_words()}"
 
     async def kill(self) -> None:
-        """End the process now and wait until it is gone."""
+        """End the process now and wait until it is gone, or ``KILL_SECONDS``; then it is given up.
+
+        Either way ``ended`` is set after it.
+        """
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await self.ended.wait()
+        try:
+            await asyncio.wait_for(self.ended.wait(), KILL_SECONDS)
+        except TimeoutError:  # a driver or a share holds it: the queue goes on without it
+            self._end()
 
     async def stop(self) -> None:
         """End the process by closing its input; kill it if that does not help."""
@@ -120,7 +135,7 @@ class WorkerProcess:
             await asyncio.wait_for(self.ended.wait(), 2)
         except TimeoutError:
             await self.kill()
-        await asyncio.gather(*self._tasks)
+        await asyncio.wait(self._tasks)
 
     def _last_words(self) -> str:
         said = [line for line in self._tail if line.strip()]
@@ -138,13 +153,26 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
         finally:
-            await self._process.wait()
-            await self._tasks[1]  # the last words
-            self.ended.set()
-            for answers in self._descriptions.values():
-                for answer in filter(lambda answer: not answer.done(), answers):
-                    answer.set_exception(WorkerDied(self.death_sentence()))
-            self.messages.put_nowait({"type": "died"})
+            if not self.ended.is_set():  # else it was given up
+                # Not process.wait(): in Python 3.11 that waits until all pipes are closed, and a
+                # child of the worker's own may hold the log open for as long as it lives.
+                while self._process.returncode is None:
+                    await asyncio.sleep(0.02)
+                await asyncio.wait([self._tasks[1]], timeout=LAST_WORDS_SECONDS)
+                self._end()
+
+    def _end(self) -> None:
+        """Tell everyone who waits that there is no worker any more."""
+        if self.ended.is_set():
+            return
+        self.ended.set()
+        for answers in self._descriptions.values():
+            for answer in filter(lambda answer: not answer.done(), answers):
+                answer.set_exception(WorkerDied(self.death_sentence()))
+        self.messages.put_nowait({"type": "died"})
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
 
     def _receive(self, message: Message) -> None:
         if message["type"] == "described":

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from pathlib import Path
 
+import pytest
 from animatic.blender_addon.link.install_models import list_known, refresh_cards
+from animatic.server.catalogue import Catalogue, UnknownCheckpoint
 from animatic.server.models import CATALOGUE, find_model, read_catalogue
 
 
@@ -60,3 +64,81 @@ def test_a_card_from_before_learns_of_the_parts_that_came_since(tmp_path: Path) 
         assert refresh_cards(path.parents[1], catalogue) == []
         assert json.loads(path.read_text()) == own
     assert sorted(each.name for each in path.parent.iterdir()) == [path.name, "b.safetensors"]
+
+
+class Worker:
+    """Tells a checkpoint's weights some moments after it has read them; to all who ask meanwhile,
+    as the real one does.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.reads = asyncio.Event()
+        self._under_way: dict[Path, asyncio.Task] = {}
+
+    async def describe(self, folder: Path) -> dict:
+        if folder not in self._under_way:
+            self._under_way[folder] = asyncio.create_task(self._describe(folder))
+        return await self._under_way[folder]
+
+    async def _describe(self, folder: Path) -> dict:
+        self.asked.append(folder.name)
+        content = (folder / "weights").read_text()
+        self.reads.set()
+        await asyncio.sleep(0.1)
+        del self._under_way[folder]
+        name = json.loads((folder / "animatic.json").read_text())["name"]
+        return {"description": {"name": name, "sha256": content}}
+
+
+def checkpoints(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / f"folder of {name}").mkdir()
+        (folder / f"folder of {name}" / "animatic.json").write_text(json.dumps({"name": name}))
+        (folder / f"folder of {name}" / "weights").write_text("old")
+    return folder
+
+
+def test_only_the_checkpoint_that_is_asked_for_is_hashed(tmp_path: Path) -> None:
+    async def ask() -> None:
+        worker, catalogue = Worker(), Catalogue([checkpoints(tmp_path, "a", "b", "c")])
+        found = await catalogue.find({"name": "b", "sha256": None}, worker)
+        assert found["folder"] == str(tmp_path / "folder of b")
+        with pytest.raises(UnknownCheckpoint, match="There are: a, b, c"):
+            await catalogue.find({"name": "d", "sha256": None}, worker)
+        assert worker.asked == ["folder of b"]
+
+    asyncio.run(ask())
+
+
+def test_who_asks_while_a_checkpoint_changes_gets_the_new_one(tmp_path: Path) -> None:
+    async def ask() -> None:
+        worker, catalogue = Worker(), Catalogue([checkpoints(tmp_path, "a")])
+        before = asyncio.create_task(catalogue.models(worker))
+        await worker.reads.wait()
+        (tmp_path / "folder of a" / "weights").write_text("newer")
+        assert (await catalogue.models(worker))["models"][0]["sha256"] == "newer"
+        assert (await before)["models"][0]["sha256"] == "old"
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("call", ["Path.is_dir", "os.walk"])
+def test_a_share_that_stalls_does_not_stop_the_service(tmp_path: Path, monkeypatch, call) -> None:
+    stalled, goes_on = threading.Event(), threading.Event()
+
+    def stall(*_: object) -> list:
+        stalled.set()
+        assert goes_on.wait(5), "the event loop waited for the disk"
+        return []
+
+    async def ask() -> None:
+        catalogue = Catalogue([checkpoints(tmp_path, "a")])
+        monkeypatch.setattr(f"animatic.server.catalogue.{call}", stall)
+        asking = asyncio.create_task(catalogue.models(Worker()))
+        while not stalled.is_set():
+            await asyncio.sleep(0.01)
+        goes_on.set()
+        await asking
+
+    asyncio.run(ask())

@@ -15,6 +15,7 @@ import pytest
 from animatic.blender_addon.link.client import EngineRefused
 from animatic.blender_addon.link.engine_process import EngineProcess
 from animatic.server.catalogue import Catalogue
+from animatic.server.store import BlobWriter
 
 from .conftest import FAULT_ENGINE, HERE, make_request, write_guide
 from .test_faults import wait_for
@@ -119,3 +120,21 @@ def test_guides_deleted_while_the_engine_answers_are_missed(client, models, tmp_
                 second.result()
     finally:
         os.kill(worker, signal.SIGCONT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process")
+def test_a_guide_that_finds_no_room_leaves_no_part(tmp_path):
+    import resource
+
+    room = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    writer = BlobWriter(tmp_path)
+    writer.write(b"x" * 100)  # stays in Python's buffer until the file is closed
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, room[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            writer.discard()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(tmp_path.iterdir()) == []

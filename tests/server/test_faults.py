@@ -103,3 +103,15 @@ def test_cancel_frees_the_queue_from_a_job_that_hangs(client):
     state = wait_for(client, hung, "cancelled")
     assert [take["seed"] for take in state["takes"]] == [1]  # what was finished stays
     wait_for(client, client.submit(make_request()), "done")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_worker_that_takes_no_job_is_replaced(client):
+    wait_for(client, client.submit(make_request()), "done")
+    os.kill(client.health()["worker_pid"], signal.SIGSTOP)
+    # More than the pipe and its buffer hold.
+    clip = {"frames": 32, "fps": "8", "width": 64, "height": 64}
+    prompts = [{"clip_frame": k, "prompt": "é" * 4000} for k in range(32)]
+    job = client.submit(make_request(clip=clip, prompts=prompts))
+    assert "no sign of life" in wait_for(client, job, "failed")["error"]
+    wait_for(client, client.submit(make_request()), "done")

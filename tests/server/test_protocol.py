@@ -209,6 +209,13 @@ def motion(clip_frame: int, to: int):
             {"clip": {"frames": 2, "fps": "8", "width": 100, "height": 64}},
             "clip.width is 100: it must be a multiple of 8 between 64 and 2048.",
         ),
+        *(
+            (
+                {"clip": {"frames": 2, "fps": fps, "width": 64, "height": 64}},
+                f'clip.fps is "{fps}": it must be from 1/1000 to 240.',
+            )
+            for fps in ("1/9999999", "2401/10")
+        ),
         ({"seeds": []}, "seeds is a list of 0: it must be a list of 1 to 64 seeds"),
         (
             {"sampling": {"steps": 20.0, "guidance": 7}},
@@ -243,7 +250,10 @@ def motion(clip_frame: int, to: int):
         (first_frame(), "first_frame.sha256 is missing"),
         ({"controls": control("../x")}, 'sha256 is "../x": it must be a SHA-256'),
         ({"controls": control("a" * 64)}, "1 of the request's guides are not here"),
-        ({"checkpoint": {"name": "none", "sha256": None}}, 'no checkpoint "none". There are: tiny'),
+        (
+            {"checkpoint": {"name": "none", "sha256": None}},
+            'no checkpoint "none". There are: broken, odd, tiny',
+        ),
         ({"checkpoint": {"name": "tiny", "sha256": "b" * 64}}, "has the content 74696e79"),
         ({"checkpoint": {"name": "broken", "sha256": None}}, "unet is missing."),
     ],
@@ -304,3 +314,11 @@ def test_the_add_on_builds_what_the_schema_asks(client):
 def test_malformed_json_is_refused(service):
     for body in (b"{", b'{"request": NaN}', b"[" * 100_000, b"[]"):
         assert ask(service, "POST", "/v1/jobs", body)[0] == 422
+
+
+def test_events_are_counted_from_a_number_that_can_be_one(service, client):
+    job = client.submit(make_request())
+    list(client.events(job))
+    for since in (10**20, -(10**20)):
+        status, content = ask(service, path=f"/v1/jobs/{job}/events?since={since}")
+        assert (status, content["error"]) == (422, "since must be the number of an event.")
