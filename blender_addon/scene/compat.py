@@ -180,6 +180,12 @@ def _strips(scene: bpy.types.Scene) -> bpy.types.bpy_struct:
     return (scene.sequence_editor or scene.sequence_editor_create()).strips
 
 
+def effect_inputs(strip: bpy.types.bpy_struct) -> list[bpy.types.bpy_struct]:
+    """The strips that ``strip``, where it is an effect, is made of."""
+    inputs = (getattr(strip, f"input_{number}", None) for number in (1, 2))
+    return [each for each in inputs if each is not None]
+
+
 def strip_range(strip: bpy.types.bpy_struct) -> tuple[int, int]:
     """Return the scene frame at which ``strip`` begins, and the first one after it."""
     if hasattr(strip, "left_handle"):  # 5.1; the older names are deprecated there

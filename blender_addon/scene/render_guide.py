@@ -11,13 +11,12 @@ import numpy as np
 from . import compat
 from .gl_probe import can_render_with_gl
 from .stage import OnStep, Stage
-from .visibility import rendered_objects
+from .visibility import drawings
 
 SAMPLE_BUDGET = 1 << 22
 """Rays from the camera that one Cycles guide may cost: 16 a pixel at 512x512, in some 10 s."""
 MIN_SAMPLES, CLEAN_SAMPLES, MAX_SAMPLES = 16, 64, 128
 MAX_EEVEE_SAMPLES = 16
-_DRAWINGS = {"GREASEPENCIL", "GPENCIL"}
 
 
 def render_colour(
@@ -88,8 +87,7 @@ def _cap_cycles(stage: Stage) -> list[str]:
         cycles.use_denoising = cycles.samples < CLEAN_SAMPLES and (was_cut or cycles.use_denoising)
     except TypeError:  # a Blender built without it
         cycles.use_denoising = False
-    drawings = [ob for ob in rendered_objects(scene) if ob.type in _DRAWINGS]
-    if not drawings or can_render_with_gl():
+    if not drawings(scene) or can_render_with_gl():
         return []
     for layer in scene.view_layers:
         layer.use_grease_pencil = False

@@ -8,14 +8,13 @@ from __future__ import annotations
 import glob
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 import bpy
 
+from ..shot.held_frames import link_or_copy
 from .compat import node_trees
 from .errors import SceneError
 from .visibility import is_smoke, rendered_objects
@@ -207,11 +206,10 @@ def _files(ob: bpy.types.Object, cache: bpy.types.PointCache) -> Iterator[Path]:
 
 
 def _link(file: Path, name: Path) -> None:
-    for make in (os.symlink, os.link):  # Windows lets few accounts make symbolic ones
-        with suppress(OSError):
-            make(file, name)
-            return
-    shutil.copyfile(file, name)
+    try:
+        name.symlink_to(file)
+    except OSError:  # Windows lets few accounts make them
+        link_or_copy(file, name)
 
 
 def _has_simulation_zone(group: bpy.types.NodeTree | None) -> bool:

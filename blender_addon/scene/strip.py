@@ -134,9 +134,12 @@ def scene_video(files: Sequence[Path], shot: dict) -> Path | None:
 
 
 def _takes_of(edit: bpy.types.Scene, shot: dict) -> list[bpy.types.bpy_struct]:
-    editor = edit.sequence_editor
-    strips = editor.strips_all if editor is not None else ()
-    return [strip for strip in strips if strip.get(SHOT) == shot["name"]]
+    return [strip for strip in _all_strips(edit) if strip.get(SHOT) == shot["name"]]
+
+
+def _all_strips(edit: bpy.types.Scene) -> list[bpy.types.bpy_struct]:
+    """The strips of ``edit``, those in meta strips too."""
+    return list(edit.sequence_editor.strips_all) if edit.sequence_editor is not None else []
 
 
 def _mute_covered(edit: bpy.types.Scene, shot: dict) -> None:
@@ -198,8 +201,7 @@ def _keep_up(edit: bpy.types.Scene, scene: bpy.types.Scene) -> None:
     An edit with strips or animation of the artist's own was made for the format that it has, and
     one whose format the artist has set is left alone, too.
     """
-    strips = edit.sequence_editor.strips_all if edit.sequence_editor is not None else ()
-    was = _format(edit)
+    strips, was = _all_strips(edit), _format(edit)
     ours = all(SHOT in strip or RENDER in strip for strip in strips)
     if not ours or edit.animation_data is not None or list(edit.get(_FORMAT, was)) != was:
         return
@@ -263,9 +265,7 @@ def _shows_take(strip: bpy.types.bpy_struct) -> bool:
     """Whether it is a strip of ours, or a meta strip or an effect of one."""
     if SHOT in strip or RENDER in strip:
         return True
-    inputs = (getattr(strip, name, None) for name in ("input_1", "input_2"))
-    inner = [*getattr(strip, "strips", ()), *inputs]
-    return any(each is not None and _shows_take(each) for each in inner)
+    return any(map(_shows_take, [*getattr(strip, "strips", ()), *compat.effect_inputs(strip)]))
 
 
 def relative_path(path: Path) -> str:

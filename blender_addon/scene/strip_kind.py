@@ -74,5 +74,4 @@ def _hand_over_animation(
 
 
 def _takes_in(effect: bpy.types.bpy_struct, strip: bpy.types.bpy_struct) -> bool:
-    inputs = [getattr(effect, f"input_{number}", None) for number in (1, 2)]
-    return any(each is not None and each.name == strip.name for each in inputs)
+    return any(each.name == strip.name for each in compat.effect_inputs(effect))

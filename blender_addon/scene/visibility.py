@@ -98,12 +98,17 @@ def warn_of_displacement(scene: bpy.types.Scene) -> str | None:
     )
 
 
+def drawings(scene: bpy.types.Scene) -> list[bpy.types.Object]:
+    """Return the Grease Pencil objects that a final render of ``scene`` may show."""
+    return [ob for ob in rendered_objects(scene) if ob.type in _DRAWINGS]
+
+
 def warn_of_drawings(scene: bpy.types.Scene) -> list[str]:
     """Return a warning if there are Grease Pencil drawings, which count for no guide but Render.
 
     To be asked before ``hide_what_does_not_count``, which hides them.
     """
-    names = [f"'{ob.name}'" for ob in rendered_objects(scene) if ob.type in _DRAWINGS]
+    names = [f"'{ob.name}'" for ob in drawings(scene)]
     if not names:
         return []
     return [

@@ -52,7 +52,7 @@ def held_frames(files: Sequence[Path], scene_fps: Fraction) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         part.mkdir()
         for file, name in zip(files, names, strict=True):
-            _link(file, part / name)
+            link_or_copy(file, part / name)
         part.rename(folder)
     except OSError as error:
         raise ShotError(
@@ -62,7 +62,8 @@ def held_frames(files: Sequence[Path], scene_fps: Fraction) -> Path:
     return folder
 
 
-def _link(file: Path, name: Path) -> None:
+def link_or_copy(file: Path, name: Path) -> None:
+    """Give ``file`` another ``name``, where that can be on its disk, or else copy it."""
     try:
         os.link(file, name)
     except OSError:  # a file system without links
